@@ -1,0 +1,64 @@
+"""`netext`: one command for everything. Each sub-command's module is imported only when it is used."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from ..errors import ExitCode, NetworkExtensionError
+
+USAGE = """\
+netext: Apple's Network Extension framework on Linux
+
+  netext run [--provider FILE[:CLASS]]... -- COMMAND...   run a command behind providers, without root
+  netext demo                                             see it work, with servers of its own
+  netext doctor                                           what this machine allows, and what is missing
+
+netext COMMAND --help says more. Documentation: docs/ or https://github.com/network-extension
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one sub-command; the exit status. Errors are one line on standard error, never a traceback."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(words)
+    except NetworkExtensionError as error:
+        print(f"netext: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+
+
+def _dispatch(words: list[str]) -> int:
+    command, rest = (words[0], words[1:]) if words else ("", [])
+    if command == "run":
+        from .run import run
+
+        return run(rest)
+    if command == "demo":
+        from .demo import demo
+
+        return demo(rest)
+    if command == "doctor":
+        from .doctor import doctor
+
+        return doctor(rest)
+    if command in ("--version", "-V"):
+        from .. import __version__
+
+        print(f"netext {__version__}")
+        return 0
+    if command in ("", "-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0 if command else ExitCode.USAGE
+    print(f"netext: {command}: no such command; netext --help lists them", file=sys.stderr)
+    return ExitCode.USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The only floor that talks to the kernel. Nothing here knows what a provider is."""

@@ -1,0 +1,292 @@
+"""Moves the datagrams of one program's UDP socket between the sandbox and the host's network, both ways.
+
+    program ⇄ [program-side socket of peer A] ─┐
+    program ⇄ [program-side socket of peer B] ─┴─ remote: one socket, one port, any number of peers
+
+For each peer there is a socket in the sandbox that is bound to the peer's address and connected to the program's; on
+the host's side there is one socket for all, so that all peers see the program come from one address and port, as they
+would without us (RFC 4787 REQ-1).
+
+`remote` is connected as long as it has one peer. A connected socket hears ICMP errors and caches its route, but takes
+nothing from other addresses, as a program's own connected socket would not. The second peer ends that.
+
+Descriptors are level-triggered and wait for READ alone. Waiting for WRITE costs a wake-up for every packet that leaves
+(sock_def_write_space() wakes epoll each time an skb is freed), so it is asked for only while a socket is full. What was
+received by then is kept, and the source is not read until it is gone: the sender's datagrams wait in the source's
+buffer, and whatever exceeds that the kernel drops, as any full socket does.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections import deque
+from collections.abc import Callable
+
+from . import datagram_errors
+from .datagram_batch import SLOTS, SOL_UDP, UDP_GRO, Batch, Outlet, disconnect
+from .reactor import ERROR, READ, WRITE, Reactor, Timer
+from .socket_address import identity, pack, unpack
+from .sockets import Address
+
+ROUNDS = 4  # batches that one socket may move before others get their turn
+TURN = 1 << 20  # bytes that it may
+KEEP_UNCLAIMED = 16
+ERRORS_IN_A_TURN = 16
+RETRY_DELAY, RETRIES = 0.001, 50
+# Errors of reading that mean the descriptor itself. All others are an earlier datagram's, told late.
+_BROKEN = (errno.EBADF, errno.ENOTSOCK, errno.EFAULT)
+
+_batch: Batch | None = None
+
+
+def _shared_batch() -> Batch:
+    """The one batch of this process, made when the first datagram needs it."""
+    global _batch
+    if _batch is None:
+        _batch = Batch()
+    return _batch
+
+
+class _Way:
+    """One direction of one peer: where its datagrams leave, and those that could not yet."""
+
+    __slots__ = ("held", "outlet", "peer", "stalls")
+
+    def __init__(self, peer: _Peer, outlet: Outlet) -> None:
+        self.peer, self.outlet = peer, outlet
+        self.held: deque[bytes] = deque()
+        self.stalls = 0
+
+
+class _Peer:
+    """One far end that the program talks to."""
+
+    __slots__ = ("address", "event", "fd", "interest", "program", "relay", "target", "to_program", "to_remote")
+
+    def __init__(self, relay: DatagramRelay, address: Address, target: bytes, program: socket.socket, named: bool) -> None:
+        self.relay, self.address, self.target, self.program = relay, address, target, program
+        self.fd, self.interest = program.fileno(), READ
+        self.to_remote = _Way(self, Outlet(relay.remote.fileno(), target if named else None))
+        self.to_program = _Way(self, Outlet(self.fd))
+
+    def ready(self, events: int) -> None:
+        """Called by the reactor."""
+        self.relay._program_event(self, events)
+
+
+Done = Callable[["DatagramRelay", OSError | None], None]
+OnActivity = Callable[["DatagramRelay"], None]
+OnNewPeer = Callable[["DatagramRelay", Address], None]
+OnError = Callable[["DatagramRelay", Address, int], None]
+
+
+class DatagramRelay:
+    """The datagrams of one program socket. Owns `remote` and every program-side socket that it was given.
+
+    `remote` is a bound UDP socket. If it is connected already, the datagrams to `first_peer` go to where it is connected
+    (a provider sends the flow elsewhere); else it is connected to `first_peer`, unless `connect` is false: then it takes
+    datagrams from anybody from the start. The constructor raises OSError when there is no way to the peer; `remote`
+    stays the caller's then.
+
+    `done(relay, error)` is called once, after everything is closed, if `remote` broke for good; never after `close`.
+    `on_new_peer(relay, address)` tells of a datagram from an address that is no peer; up to 16 such datagrams are kept
+    until `add_peer`. `on_error(relay, address, errno)` tells what an ICMP message or the kernel said of datagrams to a
+    peer; the relay lives on. With EMSGSIZE, `path_mtu` is the path's MTU in bytes, or 0 if that is not known.
+    `on_activity(relay)` is called after each turn that moved something.
+    """
+
+    __slots__ = (
+        "_blocked_in",
+        "_blocked_out",
+        "_by_identity",
+        "_connected",
+        "_done",
+        "_fd",
+        "_first",
+        "_interest",
+        "_on_activity",
+        "_on_error",
+        "_on_new_peer",
+        "_peers",
+        "_reactor",
+        "_resting",
+        "_timer",
+        "_unclaimed",
+        "closed",
+        "datagrams_received",
+        "datagrams_sent",
+        "last_activity",
+        "lost",
+        "path_mtu",
+        "received",
+        "remote",
+        "sent",
+    )
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        remote: socket.socket,
+        first_peer: Address,
+        done: Done,
+        on_activity: OnActivity | None = None,
+        on_new_peer: OnNewPeer | None = None,
+        on_error: OnError | None = None,
+        *,
+        connect: bool = True,
+    ) -> None:
+        self._reactor, self.remote, self._done = reactor, remote, done
+        self._on_activity, self._on_new_peer, self._on_error = on_activity, on_new_peer, on_error
+        self._fd, self._interest = remote.fileno(), READ
+        self._peers: dict[Address, _Peer] = {}
+        self._by_identity: dict[bytes, _Peer] = {}
+        self._blocked_in: dict[_Way, None] = {}
+        self._blocked_out: dict[_Way, None] = {}
+        self._resting: list[_Peer] = []
+        self._unclaimed: deque[tuple[bytes, bytes]] = deque()
+        self._timer: Timer | None = None
+        self.sent = self.received = 0
+        """Bytes from and to the program, without headers."""
+        self.datagrams_sent = self.datagrams_received = 0
+        self.lost = 0
+        """Datagrams that were received and could not be passed on."""
+        self.path_mtu, self.closed = 0, False
+        self.last_activity = reactor.clock()
+        remote.setblocking(False)
+        datagram_errors.report_errors(remote)
+        _join_datagrams(remote)
+        self._first, self._connected = self._connect(first_peer, connect)
+        reactor.register(self._fd, READ, self._remote_event)
+
+    @property
+    def peers(self) -> tuple[Address, ...]:
+        """The addresses that datagrams travel to and from, oldest first."""
+        return tuple(self._peers)
+
+    def add_peer(self, address: Address, program_side: socket.socket) -> None:
+        """Move datagrams between `address` and `program_side` too; both then belong together until the end.
+
+        Raises OSError when `address` is not of the remote socket's family; the socket stays the caller's then.
+        """
+        first, target = self._first
+        if address != first:
+            target = pack(address, self.remote.family)
+            if self._connected:
+                self._disconnect()
+        program_side.setblocking(False)
+        _join_datagrams(program_side)
+        self.remove_peer(address)
+        peer = _Peer(self, address, target, program_side, not self._connected)
+        self._peers[address] = self._by_identity[identity(target)] = peer
+        self._reactor.register(peer.fd, READ, peer.ready)
+        if self._unclaimed:
+            self._claim(peer)
+
+    def remove_peer(self, address: Address) -> None:
+        """Close the program-side socket of a peer, if there is one; what waits in it is lost."""
+        peer = self._peers.pop(address, None)
+        if peer is not None:
+            self._by_identity.pop(identity(peer.target), None)
+            self._reactor.unregister(peer.fd)
+            peer.program.close()
+            self._blocked_in.pop(peer.to_program, None)
+            self._blocked_out.pop(peer.to_remote, None)
+            if peer in self._resting:
+                self._resting.remove(peer)
+            self._update()
+
+    def close(self) -> None:
+        """Close all sockets and forget them, without calling `done`."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for descriptor, sock in [(self._fd, self.remote), *((peer.fd, peer.program) for peer in self._peers.values())]:
+            self._reactor.unregister(descriptor)
+            sock.close()
+        for kept in (self._peers, self._by_identity, self._blocked_in, self._blocked_out, self._resting, self._unclaimed):
+            kept.clear()
+
+    # --- the remote socket's peer
+
+    def _connect(self, first_peer: Address, connect: bool) -> tuple[tuple[Address, bytes], bool]:
+        """Connect `remote` if that is wanted; what the first peer is, and whether `remote` is connected."""
+        remote = self.remote
+        try:
+            name = remote.getpeername()
+        except OSError:
+            target = pack(first_peer, remote.family)
+            if connect:
+                connect_to(self._fd, target)
+            return (first_peer, target), connect
+        return (first_peer, pack((name[0], name[1]), remote.family)), True
+
+    def _disconnect(self) -> None:
+        """Take datagrams from everybody, at the same port."""
+        leave_peer(self.remote)
+        self._connected = False
+        for peer in self._peers.values():
+            peer.to_remote.outlet.name = peer.target
+
+    # --- events
+
+    def _program_event(self, peer: _Peer, events: int) -> None:
+        if events & ERROR:
+            # ECONNREFUSED: the program has closed its socket. `sock_diag.DestroyEvents` tells; here it is only cleared.
+            peer.program.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if events & WRITE:
+            self._flush(peer.to_program)
+        if events & READ and not self.closed:
+            if self._blocked_out:
+                self._rest(peer)
+            else:
+                self._outbound(peer)
+        self._update()
+
+    def _remote_event(self, events: int) -> None:
+        if events & ERROR:
+            self._collect_errors()
+        if events & WRITE:
+            self._flush_remote()
+        if events & READ and not self._blocked_in and not self.closed:
+            self._inbound()
+        self._update()
+
+    def _outbound(self, peer: _Peer) -> None:
+        """Move what the program has sent to a peer."""
+        batch, way, before = _shared_batch(), peer.to_remote, self.sent
+        for _ in range(ROUNDS):
+            try:
+                count = batch.receive(peer.fd)
+            except OSError:  # an earlier datagram's; it is cleared by being told
+                continue
+            if not self._push(batch, way, 0, count) or count < SLOTS or self.sent - before > TURN:
+                break
+        self._moved()
+
+    def _inbound(self) -> None:
+        """Move what peers have sent to the program."""
+        batch, before = _shared_batch(), self.received
+        for _ in range(ROUNDS):
+            try:
+                count = batch.receive(self._fd) if self._connected else batch.receive_named(self._fd)
+            except OSError as error:
+                if error.errno in _BROKEN:
+                    self._fail(error)
+                    return
+                self._collect_errors()
+                continue
+            if self._connected:
+                self._deliver(batch, self._by_identity.get(identity(self._first[1])), 0, count)
+            elif count:
+                for name, start, stop in batch.runs():
+                    peer = self._by_identity.get(identity(name))
+                    if peer is None:
+                        self._keep_unclaimed(name, batch.datagrams(start, stop))
+                    else:
+                        self._deliver(batch, peer, start, stop)
+            if self._blocked_in or count < SLOTS or self.received - before > TURN or self.closed:
+                break
+        self._moved()

@@ -1,0 +1,48 @@
+"""struct sockaddr_in and sockaddr_in6 as bytes: what recvmmsg(2) and sendmmsg(2) speak, and netlink nearly so."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from .sockets import Address
+
+_FAMILY = struct.Struct("=H")
+_V4 = struct.Struct("=H2s4s8x")
+_V6 = struct.Struct("=H2s4x16sI")
+_MAPPED = b"\0" * 10 + b"\xff\xff"  # RFC 4291 §2.5.5.2
+
+
+def pack(address: Address, family: int) -> bytes:
+    """The sockaddr of an IP literal for a socket of `family`; IPv4 on an IPv6 socket becomes ::ffff:a.b.c.d.
+
+    Raises OSError for what is no address, or an IPv6 address on an IPv4 socket.
+    """
+    host, _, zone = address[0].partition("%")
+    port = address[1].to_bytes(2, "big")
+    if family == socket.AF_INET:
+        return _V4.pack(socket.AF_INET, port, socket.inet_pton(socket.AF_INET, host))
+    scope = (int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)) if zone else 0
+    if ":" in host:
+        return _V6.pack(socket.AF_INET6, port, socket.inet_pton(socket.AF_INET6, host), scope)
+    return _V6.pack(socket.AF_INET6, port, _MAPPED + socket.inet_pton(socket.AF_INET, host), 0)
+
+
+def unpack(raw: bytes) -> Address:
+    """The address in a sockaddr; a mapped IPv4 address is given as IPv4. Raises ValueError for another family."""
+    (family,) = _FAMILY.unpack_from(raw)
+    if family == socket.AF_INET:
+        _, port, host = _V4.unpack_from(raw)
+        return socket.inet_ntop(socket.AF_INET, host), int.from_bytes(port, "big")
+    if family != socket.AF_INET6:
+        raise ValueError(f"address family {family}")
+    _, port, host, scope = _V6.unpack_from(raw)
+    if host[:12] == _MAPPED:
+        return socket.inet_ntop(socket.AF_INET, host[12:]), int.from_bytes(port, "big")
+    zone = f"%{scope}" if scope else ""
+    return socket.inet_ntop(socket.AF_INET6, host) + zone, int.from_bytes(port, "big")
+
+
+def identity(raw: bytes) -> bytes:
+    """Port and address alone, to compare by: without scope and flow label, which are set in one direction only."""
+    return raw[2:8] if raw[:2] == _FAMILY.pack(socket.AF_INET) else raw[2:4] + raw[8:24]

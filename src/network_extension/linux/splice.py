@@ -1,0 +1,307 @@
+"""Moves the bytes of an established TCP flow between two sockets, both ways, until both ends are done.
+
+A relay does what the two programs would see without it: half-close travels as half-close, reset as reset, urgent data
+as urgent data, and a receiver that does not read stops the sender through the TCP windows.
+
+Each direction takes the cheaper of two ways, for each wake-up anew. Little data (requests, answers, keystrokes) is
+received and sent: two system calls. As soon as one read fills its buffer, the kernel moves the rest by splice(2)
+through a pipe, without copying it to user space. Pipes belong to the pool, not to the flow: an idle flow has none, so
+10,000 idle flows cost 20,000 descriptors and not 60,000, and the per-user limit on pipe memory
+(fs.pipe-user-pages-soft, Linux 4.5) is met by the few flows that move.
+
+Descriptors are registered once, edge-triggered; `_Direction.ready_*` remember what epoll said.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+from collections.abc import Callable
+
+from .reactor import EDGE, ERROR, HANGUP, PEER_CLOSED, READ, URGENT, WRITE, Reactor
+from .sockets import reset_on_close
+
+F_SETPIPE_SZ, F_GETPIPE_SZ = 1031, 1032
+PIPE_SIZE = 1 << 20
+SMALL = 32768
+TURN = 4 << 20  # bytes that one direction may move before the other flows get their turn
+SPLICE_F_MOVE, SPLICE_F_NONBLOCK, SPLICE_F_MORE = 1, 2, 4
+SIOCATMARK = 0x8905
+RELAY_EVENTS = READ | WRITE | URGENT | PEER_CLOSED | EDGE
+
+
+class Pipe:
+    """A kernel pipe and how many bytes are in it."""
+
+    __slots__ = ("read_end", "write_end", "size", "held")
+
+    def __init__(self) -> None:
+        self.read_end, self.write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            self.size = fcntl.fcntl(self.write_end, F_SETPIPE_SZ, PIPE_SIZE)
+        except OSError:  # the user's pipe memory is used up: the pipe works, in smaller portions
+            self.size = fcntl.fcntl(self.write_end, F_GETPIPE_SZ)
+        self.held = 0
+
+    def close(self) -> None:
+        """Close both ends."""
+        os.close(self.read_end)
+        os.close(self.write_end)
+
+
+class PipePool:
+    """Empty pipes for the directions that are moving just now."""
+
+    def __init__(self, keep: int = 16) -> None:
+        self._free: list[Pipe] = []
+        self._keep = keep
+
+    def take(self) -> Pipe | None:
+        """An empty pipe; None when there are no descriptors left."""
+        if self._free:
+            return self._free.pop()
+        try:
+            return Pipe()
+        except OSError:
+            return None
+
+    def give(self, pipe: Pipe) -> None:
+        """Take back a pipe; one that still holds bytes is closed."""
+        if pipe.held or len(self._free) >= self._keep:
+            pipe.close()
+        else:
+            self._free.append(pipe)
+
+
+class _Direction:
+    """One way through a relay: from `source` to `sink`."""
+
+    __slots__ = ("source", "sink", "source_fd", "sink_fd", "readable", "writable", "ended", "urgent", "pipe", "rest", "moved")
+
+    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
+        self.source, self.sink = source, sink
+        self.source_fd, self.sink_fd = source.fileno(), sink.fileno()
+        self.readable = self.writable = True
+        self.ended = self.urgent = False
+        self.pipe: Pipe | None = None
+        self.rest: memoryview | bytes = b""
+        self.moved = 0
+
+
+Tap = Callable[[bool, bytes], None]
+
+
+class Relay:
+    """Joins `program` (the socket in the sandbox) and `remote`; calls `done(relay, error)` once, when both are closed.
+
+    `error` is None, or the OSError of the side that failed. `sent` and `received` count the bytes from and to the
+    program. `tap(outbound, data)`, when given, sees every byte, at the price of splice.
+    """
+
+    __slots__ = ("_reactor", "_pool", "_done", "_out", "_in", "_tap", "_queued", "__weakref__")
+    _buffer = bytearray(SMALL)
+    _view = memoryview(_buffer)
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        pool: PipePool,
+        program: socket.socket,
+        remote: socket.socket,
+        done: Callable[[Relay, OSError | None], None],
+        tap: Tap | None = None,
+    ) -> None:
+        self._reactor, self._pool, self._done, self._tap = reactor, pool, done, tap
+        self._out, self._in = _Direction(program, remote), _Direction(remote, program)
+        self._queued = False
+
+    def start(self, program_registered: bool = False, remote_registered: bool = False) -> None:
+        """Register both sockets (or take over their registrations) and move what is there."""
+        for sock, registered, handler in (
+            (self._out.source, program_registered, self._program_event),
+            (self._in.source, remote_registered, self._remote_event),
+        ):
+            (self._reactor.replace if registered else self._reactor.register)(sock.fileno(), RELAY_EVENTS, handler)
+
+    @property
+    def sent(self) -> int:
+        """Bytes from the program to the remote end."""
+        return self._out.moved
+
+    @property
+    def received(self) -> int:
+        """Bytes from the remote end to the program."""
+        return self._in.moved
+
+    def abort(self) -> None:
+        """Reset both ends and forget them, without calling `done`."""
+        for direction in (self._out, self._in):
+            reset_on_close(direction.source)
+        self._release()
+
+    def _program_event(self, events: int) -> None:
+        self._event(events, self._out, self._in)
+
+    def _remote_event(self, events: int) -> None:
+        self._event(events, self._in, self._out)
+
+    def _event(self, events: int, outgoing: _Direction, incoming: _Direction) -> None:
+        """Something happened on `outgoing.source`, which is `incoming.sink` too."""
+        if events & URGENT:
+            outgoing.urgent = True
+        if events & (READ | PEER_CLOSED | HANGUP | ERROR | URGENT):
+            outgoing.readable = True
+        if events & (WRITE | HANGUP | ERROR):
+            incoming.writable = True
+        self._turn()
+
+    def _turn(self) -> None:
+        """Move what can be moved in both directions, then see whether the flow is over."""
+        self._queued = False
+        try:
+            again = self._move(self._out) | self._move(self._in)
+        except OSError as error:
+            self._fail(error)
+            return
+        if self._out.ended and self._in.ended:
+            self._release()
+            self._done(self, None)
+        elif again and not self._queued:
+            self._queued = True
+            self._reactor.call_soon(self._resume)
+
+    def _resume(self) -> None:
+        if self._queued:
+            self._turn()
+
+    def _move(self, way: _Direction) -> bool:
+        """Move bytes one way; True when the turn was used up and more may wait."""
+        if way.pipe is not None:
+            return self._splice(way)
+        if way.rest and not self._send_rest(way):
+            return False
+        while way.readable and not way.ended:
+            if way.urgent and self._at_mark(way):
+                continue
+            try:
+                count = way.source.recv_into(self._view)
+            except BlockingIOError:
+                way.readable = False
+                return False
+            if not count:
+                self._end(way)
+                return False
+            if self._tap is not None:
+                self._tap(way is self._out, bytes(self._view[:count]))
+            if count < SMALL and not way.urgent:
+                way.readable = False  # the buffer was not filled: the socket is empty, the next edge will tell
+            if not self._send(way, self._view[:count]):
+                return False
+            if count == SMALL and self._tap is None and not way.urgent and (pipe := self._pool.take()):
+                way.pipe = pipe
+                return self._splice(way)
+        return False
+
+    def _send(self, way: _Direction, data: memoryview) -> bool:
+        """Send `data`; what does not fit is kept for the next writable edge."""
+        try:
+            count = way.sink.send(data)
+        except BlockingIOError:
+            count = 0
+        way.moved += count
+        if count == len(data):
+            return True
+        way.rest, way.writable = bytes(data[count:]), False
+        return False
+
+    def _send_rest(self, way: _Direction) -> bool:
+        return way.writable and self._send_and_clear(way)
+
+    def _send_and_clear(self, way: _Direction) -> bool:
+        data, way.rest = memoryview(way.rest), b""
+        return self._send(way, data)
+
+    def _splice(self, way: _Direction) -> bool:
+        """Move bulk data through the direction's pipe; gives the pipe back when both it and the source are empty."""
+        pipe, budget, splice = way.pipe, TURN, os.splice
+        assert pipe is not None
+        while True:
+            if pipe.held < pipe.size and way.readable and budget > 0 and not way.urgent:
+                try:
+                    count = splice(way.source_fd, pipe.write_end, pipe.size - pipe.held, flags=SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
+                except BlockingIOError:
+                    if not pipe.held:
+                        way.readable = False
+                    count = -1
+                if count == 0:
+                    way.ended = True
+                    way.readable = False
+                elif count > 0:
+                    pipe.held += count
+                    budget -= count
+            if not pipe.held:
+                break
+            try:
+                count = splice(pipe.read_end, way.sink_fd, pipe.held, flags=SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
+            except BlockingIOError:
+                way.writable = False
+                return False
+            pipe.held -= count
+            way.moved += count
+        if way.readable and not way.urgent:
+            return True
+        way.pipe = None
+        self._pool.give(pipe)
+        if way.ended:
+            way.ended = False
+            self._end(way)
+            return False
+        return way.urgent
+
+    def _end(self, way: _Direction) -> None:
+        """The source has ended: pass the half-close on."""
+        way.ended, way.readable = True, False
+        try:
+            way.sink.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                raise
+
+    def _at_mark(self, way: _Direction) -> bool:
+        """Pass an urgent byte on when the reader has come to it (RFC 6093); True when it was passed.
+
+        splice(2) stops in front of the mark and would stay there; a plain receive goes over it.
+        """
+        mark = int.from_bytes(fcntl.ioctl(way.source_fd, SIOCATMARK, b"\0\0\0\0"), "little")
+        if not mark:
+            return False
+        way.urgent = False
+        try:
+            byte = way.source.recv(1, socket.MSG_OOB)
+        except OSError:  # the program reads urgent data in line, or it has gone by
+            return False
+        way.sink.send(byte, socket.MSG_OOB)
+        way.moved += len(byte)
+        return True
+
+    def _fail(self, error: OSError) -> None:
+        """One side broke: reset both, so that neither takes the end for an orderly one."""
+        for direction in (self._out, self._in):
+            try:
+                reset_on_close(direction.source)
+            except OSError:
+                pass
+        self._release()
+        self._done(self, error)
+
+    def _release(self) -> None:
+        for direction in (self._out, self._in):
+            self._reactor.unregister(direction.source_fd)
+            if direction.pipe is not None:
+                self._pool.give(direction.pipe)
+                direction.pipe = None
+            direction.source.close()
+            direction.ended = True
+        self._queued = False

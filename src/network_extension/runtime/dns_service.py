@@ -1,0 +1,211 @@
+"""The sandbox's name server: forwards queries to the host's resolvers, and remembers what the answers said.
+
+It stands at one address inside the sandbox, for UDP and TCP. Messages are passed on as they are; only answers are read,
+so that the engine knows which name a program asked for before it connects to an address.
+
+Each UDP query has a socket of its own towards the upstream (a fresh source port, RFC 5452 section 9.2). When a server
+does not answer within `RETRY_AFTER` seconds, or cannot be reached, the next one is asked as well; the first answer wins.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..core.dns_messages import DnsMessageError, Rcode, error_reply, parse_answers
+from ..linux.reactor import EDGE, READ, WRITE, Reactor, Timer
+from ..linux.sockets import family_of
+from ..linux.splice import PipePool, Relay
+
+if TYPE_CHECKING:
+    from ..core.host_names import HostNames
+
+RETRY_AFTER, GIVE_UP_AFTER = 1.5, 8.0
+MOST_QUERIES = 1024
+DNS_PORT = 53
+_MOST_TCP_BUFFER = 1 << 17
+
+
+def name_servers(resolv_conf: str) -> list[str]:
+    """The servers of a resolv.conf(5), at most three as in glibc; the loopback address when it names none."""
+    found = []
+    for line in resolv_conf.splitlines():
+        words = line.split()
+        if len(words) >= 2 and words[0] == "nameserver":
+            found.append(words[1])
+    return found[:3] or ["127.0.0.1"]
+
+
+def sandbox_resolv_conf(resolv_conf: str, server: str) -> str:
+    """The host's resolv.conf with our server in place of its own; search list and options stay."""
+    kept = [line for line in resolv_conf.splitlines() if line.split()[:1] not in (["nameserver"], [])]
+    return "\n".join([*kept, f"nameserver {server}", ""])
+
+
+class _Query:
+    """One UDP query on its way."""
+
+    __slots__ = ("client", "data", "service", "sockets", "timer", "tried")
+
+    def __init__(self, service: DNSService, client: tuple[str, int], data: bytes) -> None:
+        self.service, self.client, self.data = service, client, data
+        self.sockets: list[socket.socket] = []
+        self.timer: Timer | None = None
+        self.tried = 0
+
+    def ask_next(self) -> None:
+        """Ask one more server; without one left, wait for those that were asked."""
+        servers = self.service.servers
+        while self.tried < len(servers):
+            server = servers[self.tried]
+            self.tried += 1
+            try:
+                sock = socket.socket(family_of(server), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+                self.sockets.append(sock)
+                sock.connect((server, DNS_PORT))
+                sock.send(self.data)
+            except OSError:
+                continue
+            self.service.reactor.register(sock.fileno(), READ, lambda events, sock=sock: self._answer(sock))
+            self._wait(RETRY_AFTER if self.tried < len(servers) else GIVE_UP_AFTER)
+            return
+        if self.timer is None:
+            self._fail()
+
+    def _wait(self, delay: float) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        last = self.tried >= len(self.service.servers)
+        self.timer = self.service.reactor.call_later(delay, self._fail if last else self.ask_next)
+
+    def _answer(self, sock: socket.socket) -> None:
+        try:
+            data = sock.recv(65535)
+        except BlockingIOError:
+            return
+        except OSError:  # refused: nobody listens there
+            self.service.reactor.unregister(sock.fileno())
+            if self.tried < len(self.service.servers):
+                self.ask_next()
+            elif all(other is sock or other.fileno() < 0 for other in self.sockets):
+                self._fail()
+            return
+        if data[:2] == self.data[:2]:
+            self.service.learn(data)
+            self.service.reply(data, self.client)
+            self.close()
+
+    def _fail(self) -> None:
+        try:
+            self.service.reply(error_reply(self.data, Rcode.SERVFAIL), self.client)
+        except DnsMessageError:
+            pass  # not even a header: there is nothing to answer
+        self.close()
+
+    def close(self) -> None:
+        """Forget the query."""
+        if self.timer is not None:
+            self.timer.cancel()
+        for sock in self.sockets:
+            self.service.reactor.unregister(sock.fileno())
+            sock.close()
+        self.sockets.clear()
+        self.service.done(self)
+
+
+class DNSService:
+    """Serves the sandbox's two DNS sockets. `on_answer(name, data)` is not needed: `names` is what others read."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        udp: socket.socket,
+        tcp: socket.socket,
+        servers: list[str],
+        names: HostNames,
+    ) -> None:
+        self.reactor, self.servers, self._names = reactor, servers, names
+        self._udp, self._tcp, self._pool = udp, tcp, PipePool()
+        self._queries: set[_Query] = set()
+        self.queries = 0
+        reactor.register(udp.fileno(), READ, self._received)
+        reactor.register(tcp.fileno(), READ, self._accept)
+
+    def _received(self, events: int) -> None:
+        for _ in range(64):
+            try:
+                data, client = self._udp.recvfrom(65535)
+            except BlockingIOError:
+                return
+            self.queries += 1
+            if len(self._queries) < MOST_QUERIES:  # else the client asks again
+                query = _Query(self, client, data)
+                self._queries.add(query)
+                query.ask_next()
+
+    def learn(self, data: bytes) -> None:
+        """Remember the addresses of an answer."""
+        try:
+            self._names.learn(parse_answers(data), self.reactor.clock())
+        except DnsMessageError:
+            pass  # it goes to the program as it came; only its name stays unknown
+
+    def reply(self, data: bytes, client: tuple[str, int]) -> None:
+        """Send an answer to the program."""
+        try:
+            self._udp.sendto(data, client)
+        except OSError:
+            pass
+
+    def done(self, query: _Query) -> None:
+        """The query is over."""
+        self._queries.discard(query)
+
+    def _accept(self, events: int) -> None:
+        try:
+            program, _ = self._tcp.accept()
+        except OSError:
+            return
+        program.setblocking(False)
+        server = self.servers[0]
+        remote = socket.socket(family_of(server), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        number = remote.connect_ex((server, DNS_PORT))
+        if number not in (0, errno.EINPROGRESS):
+            program.close()
+            remote.close()
+            return
+        self.reactor.register(remote.fileno(), WRITE | EDGE, lambda events: self._connected(program, remote))
+
+    def _connected(self, program: socket.socket, remote: socket.socket) -> None:
+        if remote.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.reactor.unregister(remote.fileno())
+            program.close()
+            remote.close()
+            return
+        tap = _AnswerReader(self.learn)
+        Relay(self.reactor, self._pool, program, remote, lambda relay, error: None, tap).start(False, True)
+
+    def close(self) -> None:
+        """Drop all queries."""
+        for query in list(self._queries):
+            query.close()
+
+
+class _AnswerReader:
+    """Finds the messages in a TCP stream of answers (two bytes of length before each, RFC 1035 section 4.2.2)."""
+
+    __slots__ = ("_data", "_learn")
+
+    def __init__(self, learn: Callable[[bytes], None]) -> None:
+        self._learn, self._data = learn, b""
+
+    def __call__(self, outbound: bool, data: bytes) -> None:
+        if outbound or len(self._data) > _MOST_TCP_BUFFER:
+            return
+        self._data += data
+        while len(self._data) >= 2 and len(self._data) >= 2 + int.from_bytes(self._data[:2], "big"):
+            end = 2 + int.from_bytes(self._data[:2], "big")
+            message, self._data = self._data[2:end], self._data[end:]
+            self._learn(message)

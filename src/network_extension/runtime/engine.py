@@ -1,0 +1,235 @@
+"""The engine: the process that owns a sandbox's datapath.
+
+It runs in the host's network namespace with the caller's identity and no privilege of its own. The sockets that reach
+into the sandbox were made there by the keeper; sockets to the outside it makes itself. One epoll loop serves them all.
+If it dies, the supervisor starts another one with a fresh kit.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from typing import NoReturn
+
+from ..core.flow_decision import Policy, ProviderSlot, ProviderState
+from ..core.host_names import HostNames
+from ..core.packets import PacketError, flow_key
+from ..linux.echo import EchoRelay
+from ..linux.nfqueue import ACCEPT, DROP, Queue
+from ..linux.processes import ProcessFinder
+from ..linux.reactor import READ, Reactor
+from ..linux.sock_diag import DestroyEvents, SocketTable
+from .channel import Channel
+from .dns_service import DNSService, name_servers
+from .flow_log import FlowLog
+from .intercepted import TCP, UDP, InterceptedFlow, Pipeline
+from .keeper import Kit
+from .options import EngineOptions
+from .packet_injector import PacketInjector
+from .provider_link import ProviderLink
+from .tcp_interceptor import TCPInterceptor
+from .udp_interceptor import SocketStock, UDPInterceptor
+from .wire import MessageType
+
+STATISTICS_INTERVAL = 2.0
+
+
+class Engine:
+    """All parts of the datapath, wired together."""
+
+    def __init__(self, control: Channel, kit: Kit, command: int, options: EngineOptions) -> None:
+        self.reactor = Reactor(time.monotonic, self._fault)
+        self.log = FlowLog(options.log_mode)
+        self._control, self._number = control, 0
+        self._started = time.monotonic()
+        self.slots = [ProviderSlot(index, name, policy=options.policy) for index, name in enumerate(options.providers)]
+        self.pipeline = Pipeline(self.reactor, self.slots, options.deadline)
+        self.pipeline.describe, self.pipeline.finished, self.pipeline.decided = self._describe, self._finished, self._decided
+        self.pipeline.next_number = self._next_number
+        self._build(kit, command, options)
+        self.reactor.register(control.fileno(), READ, self._told)
+        self.reactor.after_each_batch(self.queue.flush)
+
+    def _build(self, kit: Kit, command: int, options: EngineOptions) -> None:
+        wrap = [socket.socket(fileno=descriptor) for descriptor in kit[1:10]]
+        queue, listener4, listener6, raw4, raw6, dns_udp, dns_tcp, diag, destroyed = wrap
+        overflow_open = options.policy is not Policy.CLOSED
+        self.queue = Queue(queue, copy_range=0xFFFF if options.trace else 256, fail_open=overflow_open)
+        self.names, self.injector = HostNames(), PacketInjector(raw4, raw6)
+        self.names.learn_hosts_file(_read("/etc/hosts"))
+        self.sockets, self.processes = SocketTable(diag), ProcessFinder(command)
+        listeners = [listener4, listener6] if options.ipv6 else [listener4]
+        self.tcp = TCPInterceptor(self.reactor, self.queue, self.pipeline, self.injector, listeners)
+        stock = SocketStock(self.reactor, socket.socket(fileno=kit.stock))
+        events = DestroyEvents(destroyed)
+        self.udp = UDPInterceptor(self.reactor, self.queue, self.pipeline, self.injector, stock, events, self._socket_exists)
+        self.echo = EchoRelay(self.reactor, self._deliver_echo)
+        self.dns = DNSService(self.reactor, dns_udp, dns_tcp, name_servers(options.resolv_conf), self.names)
+        self.reactor.register(self.queue.fileno(), READ, self._packets)
+        self._overflows = 0
+        self.reactor.call_later(STATISTICS_INTERVAL, self._watch_queue)
+
+    def _next_number(self) -> int:
+        self._number += 1
+        return self._number
+
+    def _packets(self, events: int) -> None:
+        """First packets came from the queue."""
+        for packet in self.queue.receive():
+            try:
+                key = flow_key(packet.payload)
+            except PacketError:
+                self.queue.decide(packet.id, DROP)
+                continue
+            if key[0] == TCP:
+                self.tcp.held_packet(packet, key, self._next_number())
+            elif key[0] == UDP:
+                self.udp.held_packet(packet, key, self._next_number())
+            else:
+                self.queue.decide(packet.id, DROP)
+                self.echo.request(packet.payload)
+
+    def _deliver_echo(self, packet: bytes) -> None:
+        destination = packet[16:20] if packet[0] >> 4 == 4 else packet[24:40]
+        self.injector.send(packet, destination)
+
+    def _describe(self, flow: InterceptedFlow) -> None:
+        """Who made the flow, and what is its destination called?"""
+        protocol, source, port, destination, remote_port = flow.key
+        if (known := self.names.lookup(destination, self.reactor.clock())) is not None:
+            flow.host, flow.name_source = known
+        flow.process = self.processes.owner(lambda: self._inode(flow))
+
+    def _inode(self, flow: InterceptedFlow) -> int | None:
+        protocol, source, port, destination, remote_port = flow.key
+        found = self.sockets.find(protocol, (source, port), (destination, remote_port))
+        return found.inode if found is not None else None
+
+    def _socket_exists(self, flow: InterceptedFlow) -> bool:
+        return self._inode(flow) is not None
+
+    def _decided(self, flow: InterceptedFlow) -> None:
+        self.log.opened(flow)
+
+    def _finished(self, flow: InterceptedFlow) -> None:
+        self.log.flow(flow, self.reactor.clock())
+
+    def _told(self, events: int) -> None:
+        """The supervisor speaks, or is gone."""
+        for kind, number, body, fds in self._control.receive():
+            if kind is MessageType.ATTACH_PROVIDER:
+                self._attach_provider(number, fds.pop())
+            elif kind is MessageType.PROVIDER_STATE:
+                self.slots[number].state = ProviderState(body["state"])
+            elif kind is MessageType.FINISH:
+                self._finish()
+            for descriptor in fds:
+                os.close(descriptor)
+        if self._control.eof:
+            self.reactor.stop()
+
+    def _attach_provider(self, index: int, descriptor: int) -> None:
+        slot = self.slots[index]
+        slot.state = ProviderState.STARTING
+        channel = Channel(socket.socket(fileno=descriptor))
+        self.pipeline.links[index] = ProviderLink(self.reactor, self.pipeline, slot, channel, self._lost, self._running)
+
+    def _running(self, link: ProviderLink) -> None:
+        self._control.send(MessageType.PROVIDER_STATE, link.slot.index)
+
+    def _lost(self, link: ProviderLink, why: str) -> None:
+        text = f"provider {link.slot.name}: {why}; its flows get policy {link.slot.policy.value}"
+        self.log.event("provider", text, provider=link.slot.name, state="dead", policy=link.slot.policy.value)
+
+    def _watch_queue(self) -> None:
+        """Report packets that the kernel could not hand over since the last look."""
+        if self.queue.overflows > self._overflows:
+            count, self._overflows = self.queue.overflows - self._overflows, self.queue.overflows
+            text = f"packet queue: overflowed {count} times; the programs send those packets again (policy open lets them in)"
+            self.log.event("queue", text, overflows=count)
+        self.reactor.call_later(STATISTICS_INTERVAL, self._watch_queue)
+
+    def _finish(self) -> None:
+        """The command has ended: end the flows, say the summary, tell the supervisor."""
+        self.tcp.close_all()
+        self.udp.close_all()
+        self.dns.close()
+        self.log.summary(time.monotonic() - self._started, self.dns.queries)
+        self._control.send(MessageType.FINISHED)
+        self.reactor.stop()
+
+    def _fault(self, error: Exception) -> None:
+        """A fault of ours in one callback: say it, go on with the others."""
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "?"
+        self.log.event("fault", f"fault in the engine at {place}: {type(error).__name__}: {error}; please report it")
+        if os.environ.get("NETEXT_DEBUG"):
+            import traceback
+
+            traceback.print_exception(error)
+
+    def run(self) -> None:
+        """Serve until told to finish, or until the supervisor is gone."""
+        self._control.send(MessageType.ENGINE_READY)
+        self.reactor.run()
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, errors="replace") as file:
+            return file.read(1 << 20)
+    except OSError:
+        return ""
+
+
+def run(control: socket.socket, options: EngineOptions, keep: set[int]) -> NoReturn:
+    """Be an engine, in a freshly forked process; never returns. Closes every descriptor but 0-2 and `keep`."""
+    status = 1
+    try:
+        os.setsid()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_IGN)
+        _close_others(keep | {0, 1, 2, control.fileno()})
+        channel = Channel(control)
+        kit, command = _wait_for_kit(channel)
+        if kit is not None:
+            Engine(channel, kit, command, options).run()
+        status = 0
+    except KeyboardInterrupt:
+        pass
+    except BaseException as error:
+        os.write(2, f"netext: the engine failed: {type(error).__name__}: {error}\n".encode())
+        if os.environ.get("NETEXT_DEBUG"):
+            import traceback
+
+            traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _wait_for_kit(channel: Channel) -> tuple[Kit | None, int]:
+    import select
+
+    while not channel.eof:
+        select.select([channel], [], [])
+        for kind, command, _, fds in channel.receive(1):
+            if kind is MessageType.KIT:
+                return Kit(*fds), command
+    return None, 0
+
+
+def _close_others(keep: set[int]) -> None:
+    for name in os.listdir("/proc/self/fd"):
+        descriptor = int(name)
+        if descriptor not in keep:
+            try:
+                os.close(descriptor)
+            except OSError:
+                continue
+
+
+__all__ = ["ACCEPT", "Engine", "EngineOptions", "run"]

@@ -1,0 +1,126 @@
+"""What a user reads: one line for each flow, states of providers, and a summary. Or the same as JSON Lines.
+
+It all goes to standard error, since standard output belongs to the command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+from .intercepted import InterceptedFlow
+
+QUIET, LINES, JSON = "quiet", "lines", "json"
+
+
+class FlowLog:
+    """Writes to `descriptor` in one of three modes. `wall_clock` gives seconds since the epoch, for time stamps."""
+
+    def __init__(self, mode: str, descriptor: int = 2, wall_clock: Any = time.time) -> None:
+        self.mode, self._descriptor, self._wall_clock = mode, descriptor, wall_clock
+        self.totals: dict[str, int] = {}
+        self.bytes_out = self.bytes_in = 0
+
+    def flow(self, flow: InterceptedFlow, now: float) -> None:
+        """A flow has ended (`now` by the reactor's clock)."""
+        self.totals[flow.outcome] = self.totals.get(flow.outcome, 0) + 1
+        self.bytes_out += flow.bytes_out
+        self.bytes_in += flow.bytes_in
+        if self.mode == LINES:
+            self._line(self._flow_words(flow, now - flow.started_at))
+        elif self.mode == JSON:
+            self._json("flow", **flow_record(flow, now - flow.started_at))
+
+    def opened(self, flow: InterceptedFlow) -> None:
+        """A flow was decided; only JSON tells it before the end."""
+        if self.mode == JSON:
+            self._json("decision", **flow_record(flow, 0.0))
+
+    def event(self, kind: str, text: str, **details: Any) -> None:
+        """Something that is not a flow: a provider's state, a limit, a fault. Shown in every mode but quiet."""
+        if self.mode == LINES:
+            self._line(text)
+        elif self.mode == JSON:
+            self._json(kind, text=text, **details)
+
+    def summary(self, seconds: float, queries: int) -> None:
+        """The end of the run."""
+        count = sum(self.totals.values())
+        if self.mode == JSON:
+            self._json("summary", flows=count, outcomes=self.totals, out=self.bytes_out, **{"in": self.bytes_in}, queries=queries)
+        elif self.mode == LINES and count:
+            parts = ", ".join(f"{number} {outcome}" for outcome, number in sorted(self.totals.items()))
+            volume = f"{size_text(self.bytes_out)} out, {size_text(self.bytes_in)} in"
+            self._line(f"{count} flow{'s' if count != 1 else ''} ({parts}), {volume}, {queries} DNS queries, {seconds:.1f} s")
+
+    def _flow_words(self, flow: InterceptedFlow, seconds: float) -> str:
+        process = f"{flow.process.name}[{flow.process.pid}]" if flow.process else "?"
+        decided = f"{flow.outcome} by {flow.by}" if flow.by else flow.outcome
+        volume = f"↑{size_text(flow.bytes_out)} ↓{size_text(flow.bytes_in)} {duration_text(seconds)}"
+        reason = f"  ({flow.reason})" if flow.reason and flow.by != flow.reason else ""
+        return f"{process} → {destination_text(flow)} {flow.protocol}  {decided}  {volume}{reason}"
+
+    def _line(self, text: str) -> None:
+        now = self._wall_clock()
+        stamp = time.strftime("%H:%M:%S", time.localtime(now))
+        self._write(f"netext {stamp} {text}\n")
+
+    def _json(self, event: str, **fields: Any) -> None:
+        self._write(json.dumps({"event": event, "time": round(self._wall_clock(), 6)} | fields, separators=(",", ":")) + "\n")
+
+    def _write(self, text: str) -> None:
+        try:
+            os.write(self._descriptor, text.encode("utf-8", "backslashreplace"))
+        except OSError:
+            pass  # nobody reads any more, or not just now: a log never stops the traffic
+
+
+def destination_text(flow: InterceptedFlow) -> str:
+    """The destination by name where it is known, with its port."""
+    host, port = flow.remote
+    host = flow.host or (f"[{host}]" if ":" in host else host)
+    return f"{host}:{port}"
+
+
+def flow_record(flow: InterceptedFlow, seconds: float) -> dict[str, Any]:
+    """A flow as plain data: the JSON line."""
+    return {
+        "id": flow.id,
+        "protocol": flow.protocol,
+        "process": flow.process.to_dict() if flow.process else None,
+        "local": flow.local,
+        "remote": flow.remote,
+        "host": flow.host,
+        "outcome": flow.outcome,
+        "by": flow.by,
+        "reason": flow.reason,
+        "error": int(flow.error),
+        "out": flow.bytes_out,
+        "in": flow.bytes_in,
+        "seconds": round(seconds, 6),
+    }
+
+
+def size_text(count: int) -> str:
+    """Bytes for people: 512 B, 1.5 KiB, 2.0 GiB."""
+    if count < 1024:
+        return f"{count} B"
+    size = float(count)
+    for unit in ("KiB", "MiB", "GiB"):
+        size /= 1024
+        if size < 1024:
+            break
+    else:
+        unit, size = "TiB", size / 1024
+    return f"{size:.1f} {unit}"
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds for people: 12 ms, 3.4 s, 2 min 5 s."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds) // 60} min {int(seconds) % 60} s"

@@ -1,0 +1,354 @@
+"""`netext run`: one command behind providers, in a sandbox of its own, without root.
+
+This process supervises. It forks the keeper (namespaces) and the engine (datapath), starts the provider processes, runs
+the command, and takes everything down when the command has ended:
+
+    netext run ─┬─ keeper      namespaces, sockets inside           linux capabilities over the sandbox only
+                ├─ engine      NFQUEUE, relays, names, log          none
+                ├─ provider …  one for each --provider              none
+                └─ command     inside the namespaces                none
+
+The order of starting is for speed: the slow parts (providers import asyncio) begin first, and the command begins when
+all of them are ready.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import time
+
+from ..core.flow_decision import Policy
+from ..errors import DatapathError, ExitCode, NetworkExtensionError
+from ..linux import namespaces
+from ..linux.reactor import READ, Reactor
+from ..linux.signals import SignalReader
+from . import keeper
+from .channel import Channel
+from .command import Command, exit_as, find_command
+from .dns_service import sandbox_resolv_conf
+from .flow_log import FlowLog
+from .options import EngineOptions, RunOptions, SandboxOptions
+from .provider_supervisor import ProviderSupervisor, describe_status
+from .wire import MessageType
+
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
+STOP_REASON_NONE = 0
+ENGINE_RESTARTS = 5
+LEFTOVER_GRACE = 1.0
+
+
+def has_ipv6() -> bool:
+    """Whether the host has an IPv6 address beyond loopback and link."""
+    try:
+        with open("/proc/net/if_inet6") as table:
+            return any(line.split()[3] not in ("10", "20") for line in table)
+    except OSError:
+        return False
+
+
+class Sandbox:
+    """One run."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self._options = options
+        self._path = find_command(options.command[0])
+        self._log = FlowLog(options.log_mode)
+        self._reactor = Reactor(time.monotonic, self._fault)
+        self._signals = SignalReader((*FORWARDED, signal.SIGCHLD))
+        self._command: Command | None = None
+        self._failure: NetworkExtensionError | None = None
+        self._kit_ready = self._engine_ready = self._finishing = False
+        self._engine_pid = self._keeper_pid = self._engine_deaths = 0
+        self._ready_slots: set[int] = set()
+        self._engine: Channel | None = None
+        self._control, self._keeper_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._resolv_conf = _read("/etc/resolv.conf")
+        self._ipv6 = has_ipv6()
+        self._providers = ProviderSupervisor(
+            self._reactor,
+            options.providers,
+            hang_timeout=options.hang_timeout,
+            signal_mask=self._signals.mask_before,
+            report=self._log.event,
+            attach=self._attach,
+            state_changed=self._provider_state,
+            engine_is_there=lambda: self._engine_ready,
+            progressed=self._progress,
+        )
+
+    def run(self) -> int:
+        """Run to the end; the exit status."""
+        namespaces.process_control(namespaces.PR_SET_CHILD_SUBREAPER, 1)
+        _raise_descriptor_limit()
+        self._reactor.register(self._signals.fileno(), READ, self._signalled)
+        try:
+            self._start_keeper()
+            self._start_engine()
+            self._providers.start()
+            self._reactor.run()
+        finally:
+            self._take_down()
+        if self._failure is not None:
+            raise self._failure
+        assert self._command is not None and self._command.status is not None
+        return exit_as(self._command.status)
+
+    def _start_keeper(self) -> None:
+        options = SandboxOptions(
+            ipv6=self._ipv6,
+            resolv_conf=sandbox_resolv_conf(self._resolv_conf, keeper.RUNTIME_ADDRESSES[0]),
+            trace=self._options.trace is not None,
+            overflow_open=self._options.policy is not Policy.CLOSED,
+        )
+        self._keeper_pid = os.fork()
+        if self._keeper_pid == 0:
+            self._control.close()
+            keeper.run(self._keeper_end, options, os.getgid())
+        self._keeper_end.close()
+        self._reactor.register(self._control.fileno(), READ, self._keeper_speaks)
+
+    def _start_engine(self) -> None:
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        options = EngineOptions(
+            providers=tuple(provider.name for provider in self._providers.providers),
+            policy=self._options.policy,
+            deadline=self._options.deadline,
+            log_mode=self._options.log_mode,
+            trace=self._options.trace,
+            ipv6=self._ipv6,
+            resolv_conf=self._resolv_conf,
+        )
+        self._engine_pid = os.fork()
+        if self._engine_pid == 0:
+            mine.close()
+            from .engine import run as run_engine  # the slowest import of all, and nobody else's
+
+            run_engine(theirs, options, set())
+        theirs.close()
+        self._engine = Channel(mine)
+        self._reactor.register(mine.fileno(), READ, self._engine_speaks)
+        if self._kit_ready:
+            self._equip_engine()
+
+    def _keeper_speaks(self, events: int) -> None:
+        """Its reports, in the order of `keeper.run`; afterwards nothing comes but the end."""
+        data = self._control.recv(4096)
+        word, _, text = data.decode().partition(":")
+        if word == "unshared":
+            try:
+                namespaces.map_identity(self._keeper_pid, os.getuid(), os.getgid())
+                self._control.send(b"mapped")
+            except DatapathError as error:
+                self._fail(forbidden(error))
+        elif word == "ready":
+            self._kit_ready = True
+            self._reactor.unregister(self._control.fileno())
+            self._equip_engine()
+        elif word == "error":
+            number, _, words = text.partition(":")
+            self._fail(forbidden(DatapathError(words, errno=int(number))))
+        else:
+            self._fail(DatapathError("the sandbox's keeper died while it was setting up; next step: netext doctor"))
+
+    def _equip_engine(self) -> None:
+        """Give the engine the sockets that reach into the sandbox."""
+        kit = keeper.take_kit(self._control)
+        descriptors = [descriptor for descriptor in kit if descriptor >= 0]
+        assert self._engine is not None
+        self._engine.send(MessageType.KIT, os.getpid(), None, descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def _engine_speaks(self, events: int) -> None:
+        assert self._engine is not None
+        for kind, number, _, fds in self._engine.receive():
+            for descriptor in fds:
+                os.close(descriptor)
+            if kind is MessageType.ENGINE_READY:
+                self._engine_ready = True
+                self._providers.connect_all()
+            elif kind is MessageType.PROVIDER_STATE:
+                self._ready_slots.add(number)
+            elif kind is MessageType.FINISHED:
+                self._finishing = True
+                self._reactor.stop()
+        if self._engine.eof:
+            self._reactor.unregister(self._engine.fileno())
+        self._progress()
+
+    def _attach(self, index: int, descriptor: int) -> None:
+        assert self._engine is not None
+        self._engine.send(MessageType.ATTACH_PROVIDER, index, None, (descriptor,))
+
+    def _provider_state(self, index: int, state: str) -> None:
+        self._ready_slots.discard(index)
+        if self._engine is not None and self._engine_ready:
+            self._engine.send(MessageType.PROVIDER_STATE, index, {"state": state})
+
+    def _progress(self) -> None:
+        """Something became ready, or failed: start the command when nothing is missing."""
+        if self._providers.failure is not None and self._command is None:
+            self._fail(self._providers.failure)
+        elif self._command is None and self._failure is None and self._engine_ready:
+            if len(self._ready_slots) == len(self._options.providers):
+                self._start_command()
+
+    def _start_command(self) -> None:
+        self._providers.command_started = True
+        try:
+            self._command = Command(self._path, self._options.command, self._keeper_pid, self._signals.mask_before)
+        except NetworkExtensionError as error:
+            self._fail(error)
+
+    def _signalled(self, events: int) -> None:
+        for received in self._signals.read():
+            if received.number == signal.SIGCHLD:
+                self._reap()
+            elif self._command is not None:
+                self._command.forward(received)
+            else:
+                self._fail(NetworkExtensionError(f"stopped by {signal.Signals(received.number).name} before the command started"))
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            if os.WIFSTOPPED(status):
+                if self._command is not None and pid == self._command.pid:
+                    self._command.stopped()
+            else:
+                self._ended(pid, status)
+
+    def _ended(self, pid: int, status: int) -> None:
+        if self._command is not None and pid == self._command.pid:
+            self._command.status = status
+            self._command_ended()
+        elif pid == self._engine_pid:
+            self._engine_died(status)
+        elif pid == self._keeper_pid:
+            self._keeper_pid = 0
+            if not self._finishing and self._failure is None and self._kit_ready:
+                self._log.event("keeper", f"keeper: {describe_status(status)}; no new UDP flows and no new engine from now on")
+        else:
+            self._providers.reaped(pid, status)
+
+    def _engine_died(self, status: int) -> None:
+        """Start another engine; its flows are gone, the sandbox and the command stay."""
+        self._engine_pid, self._engine_ready = 0, False
+        if self._finishing or self._failure is not None or (self._command is not None and self._command.status is not None):
+            self._reactor.stop()
+            return
+        self._engine_deaths += 1
+        what = f"engine: {describe_status(status)}; its flows are cut"
+        if self._command is None or self._engine_deaths > ENGINE_RESTARTS:
+            self._log.event("engine", f"{what}; not started again, so the command has no network", state="dead")
+            if self._command is None:
+                self._fail(DatapathError("the engine died before the command started; next step: netext doctor"))
+            return
+        self._log.event("engine", f"{what}; a new one is starting, new flows wait for it", state="restarting")
+        self._ready_slots.clear()
+        self._start_engine()
+
+    def _command_ended(self) -> None:
+        """End what it left running, then the flows."""
+        self._end_leftovers()
+        if self._engine is None or not self._engine_ready:
+            self._reactor.stop()
+            return
+        self._engine.send(MessageType.FINISH)
+        self._reactor.call_later(2.0, self._reactor.stop)
+
+    def _end_leftovers(self) -> None:
+        """Processes that the command left in the sandbox would have no network: end them, in two steps."""
+        try:
+            namespace = os.readlink(f"/proc/{self._keeper_pid}/ns/net")
+        except OSError:
+            return
+        for number, wait in ((signal.SIGTERM, LEFTOVER_GRACE), (signal.SIGKILL, 0.5)):
+            left = keeper.processes_inside(namespace, (self._keeper_pid,))
+            if not left:
+                return
+            names = f"{len(left)} process{'es' if len(left) != 1 else ''} that the command left in the sandbox"
+            self._log.event("leftover", f"ending {names} ({number.name})", pids=left)
+            _signal_all(left, number)
+            deadline = time.monotonic() + wait
+            while time.monotonic() < deadline and any(os.path.exists(f"/proc/{pid}/ns/net") for pid in left):
+                try:
+                    os.waitpid(-1, os.WNOHANG)
+                except ChildProcessError:
+                    pass
+                time.sleep(0.01)
+
+    def _fail(self, error: NetworkExtensionError) -> None:
+        """Give up; the first reason is the one that is told."""
+        if self._failure is None:
+            self._failure = error
+        self._reactor.stop()
+
+    def _take_down(self) -> None:
+        """Stop providers, engine and keeper, in this order, each within its time."""
+        self._finishing = True
+        self._providers.stop(STOP_REASON_NONE, self._options.grace)
+        if not self._providers.all_stopped:
+            self._reactor.call_later(self._options.grace + 3.0, self._reactor.stop)
+            self._providers.progressed = lambda: self._reactor.stop() if self._providers.all_stopped else None
+            self._reactor.run()
+        for provider in self._providers.providers:
+            if provider.cancelled_tasks:
+                text = f"provider {provider.name}: {provider.cancelled_tasks} tasks were cut off at the end of the grace period"
+                self._log.event("provider", text, provider=provider.name, cancelled=provider.cancelled_tasks)
+        if self._engine is not None:
+            self._engine.close()
+        self._control.close()
+
+    def _fault(self, error: Exception) -> None:
+        """A fault of ours: end the run with it rather than go on half."""
+        if isinstance(error, NetworkExtensionError):
+            self._fail(error)
+            return
+        if os.environ.get("NETEXT_DEBUG"):
+            import traceback
+
+            traceback.print_exception(error)
+        self._fail(DatapathError(f"fault in the supervisor: {type(error).__name__}: {error}; please report it"))
+
+
+def forbidden(error: DatapathError) -> DatapathError:
+    """Say what to do when namespaces are forbidden; other errors stay as they are."""
+    import errno
+
+    if error.errno in (errno.EPERM, errno.ENOSPC, errno.EACCES, errno.EUSERS):
+        advice = "user namespaces are forbidden or used up; next step: netext doctor says which setting allows them"
+        return DatapathError(f"{error}; {advice}", errno=error.errno, exit_code=ExitCode.NOT_PERMITTED)
+    return error
+
+
+def _raise_descriptor_limit() -> None:
+    """Each TCP flow takes two descriptors of the engine: use all that this user may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _signal_all(pids: list[int], number: int) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except OSError:
+            continue
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, errors="replace") as file:
+            return file.read(65536)
+    except OSError:
+        return ""
+

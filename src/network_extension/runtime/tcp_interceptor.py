@@ -1,0 +1,308 @@
+"""TCP flows: from a held SYN to two joined sockets, or to the errno that the program deserves.
+
+An unopened flow is nothing but a packet that waits in the kernel and an entry in `_held`. Opening it releases the
+packet; the kernel completes the handshake with our transparent listener, and `accept` gives the program's side.
+Refusing drops the packet and answers it with a packet of our own: RST for ECONNREFUSED, ICMP for unreachable hosts and
+networks. ETIMEDOUT needs no answer: the program's own TCP gives up when nobody replies.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+
+from ..core.flow_decision import FlowState
+from ..core.packets import Unreachable, address_bytes, address_text, icmp_unreachable, syn_ack, tcp_reset
+from ..errors import FlowErrorCode, code_for_errno
+from ..linux.nfqueue import ACCEPT, DROP, HeldPacket, Queue
+from ..linux.reactor import EDGE, READ, WRITE, Reactor
+from ..linux.ruleset import MARK_OPEN
+from ..linux.sockets import reset_on_close
+from ..linux.splice import PipePool, Relay
+from .intercepted import TCP, FlowKey, InterceptedFlow, Pipeline
+from .packet_injector import PacketInjector
+
+HANDSHAKE_TIMEOUT = 5.0  # both ends are this kernel: a handshake that takes longer has lost its program
+_TCP_INFO_BYTES = struct.Struct("=QQ")
+_TCP_INFO_SENT = struct.Struct("=QQ")
+SPARE_DESCRIPTORS = 64
+
+
+class TCPInterceptedFlow(InterceptedFlow):
+    """A TCP flow with its sockets."""
+
+    __slots__ = ("attached", "opening_error", "packet", "program", "relay", "remote_socket")
+
+    def __init__(self, number: int, key: FlowKey, packet: HeldPacket | None, interceptor: TCPInterceptor, now: float) -> None:
+        super().__init__(number, key, packet.payload if packet else b"", interceptor, now)
+        self.packet: int | None = packet.id if packet else None
+        self.program: socket.socket | None = None
+        self.remote_socket: socket.socket | None = None
+        self.relay: Relay | None = None
+        self.attached = False
+
+
+class TCPInterceptor:
+    """The TCP side of the datapath."""
+
+    def __init__(
+        self, reactor: Reactor, queue: Queue, pipeline: Pipeline, injector: PacketInjector, listeners: list[socket.socket]
+    ) -> None:
+        self._reactor, self._queue, self._pipeline, self._injector = reactor, queue, pipeline, injector
+        self._pool = PipePool()
+        self._held: dict[FlowKey, TCPInterceptedFlow] = {}
+        self.relays: set[TCPInterceptedFlow] = set()
+        for listener in listeners:
+            reactor.register(listener.fileno(), READ, lambda events, listener=listener: self._accept_all(listener))
+
+    def held_packet(self, packet: HeldPacket, key: FlowKey, number: int) -> bool:
+        """A SYN came from the queue; True when it began a flow with this number."""
+        if key in self._held:  # sent again while the first one waits: one is enough
+            self._queue.decide(packet.id, DROP)
+            return False
+        flow = TCPInterceptedFlow(number, key, packet, self, self._reactor.clock())
+        self._held[key] = flow
+        self._pipeline.admit(flow)
+        return True
+
+    def pass_through(self, flow: TCPInterceptedFlow) -> None:
+        """Connect to where the program wanted to go."""
+        host, port = flow.remote
+        try:
+            sock = socket.socket(socket.AF_INET if len(flow.key[3]) == 4 else socket.AF_INET6, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:
+            self._no_descriptor(flow, error)
+            return
+        flow.remote_socket = sock
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        number = sock.connect_ex((host, port))
+        if number not in (0, errno.EINPROGRESS):
+            self._refused(flow, number)
+            return
+        self._reactor.register(sock.fileno(), WRITE | EDGE, lambda events: self._connected(flow, sock))
+
+    def _connected(self, flow: TCPInterceptedFlow, sock: socket.socket) -> None:
+        if number := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._reactor.unregister(sock.fileno())
+            self._refused(flow, number)
+        elif flow.state is FlowState.CLAIMED:
+            self.open(flow)
+
+    def _refused(self, flow: TCPInterceptedFlow, number: int) -> None:
+        flow.outcome, flow.reason = "refused", f"{flow.reason}: {os.strerror(number)}" if flow.reason else os.strerror(number)
+        self.refuse(flow, code_for_errno(number))
+
+    def _no_descriptor(self, flow: TCPInterceptedFlow, error: OSError) -> None:
+        """Out of descriptors: drop the SYN silently; the program's TCP sends it again in a second."""
+        flow.outcome, flow.reason = "dropped", f"{error.strerror}; raise the limit: ulimit -n"
+        self._decide(flow, DROP)
+        self._finish(flow, FlowErrorCode.INTERNAL)
+
+    def open(self, flow: TCPInterceptedFlow) -> None:
+        """Release the SYN; the handshake with our listener completes the program's connect()."""
+        if flow.program is not None:
+            self._opened(flow)
+            return
+        if flow.state is FlowState.OPENING:
+            return
+        flow.state = FlowState.OPENING
+        flow.timer = self._reactor.call_later(HANDSHAKE_TIMEOUT, lambda: self._vanished(flow))
+        self._decide(flow, ACCEPT, MARK_OPEN)
+
+    def _decide(self, flow: TCPInterceptedFlow, verdict: int, mark: int | None = None) -> None:
+        if flow.packet is not None:
+            self._queue.decide(flow.packet, verdict, mark)
+            flow.packet = None
+
+    def _vanished(self, flow: TCPInterceptedFlow) -> None:
+        flow.outcome, flow.reason = "gone", "the program gave up before its flow was opened"
+        self._finish(flow, FlowErrorCode.ABORTED)
+
+    def _accept_all(self, listener: socket.socket) -> None:
+        for _ in range(256):
+            try:
+                descriptor, name = listener._accept()  # type: ignore[attr-defined]
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    # Leave the connection in the backlog; waiting a little keeps a level-triggered loop from spinning.
+                    self._reactor.modify(listener.fileno(), 0)
+                    self._reactor.call_later(0.1, lambda: self._reactor.modify(listener.fileno(), READ))
+                return
+            sock = socket.socket(listener.family, socket.SOCK_STREAM, 0, descriptor)
+            sock.setblocking(False)
+            self._accepted(sock, name)
+
+    def _accepted(self, sock: socket.socket, name: tuple[str, int]) -> None:
+        try:
+            there = sock.getsockname()
+        except OSError:
+            sock.close()
+            return
+        key = (TCP, address_bytes(name[0]), name[1], address_bytes(there[0]), there[1])
+        flow = self._held.get(key)
+        if flow is None:
+            self._undecided(key, sock)
+        elif flow.state is FlowState.OPENING:
+            flow.program = sock
+            self._opened(flow)
+        else:
+            reset_on_close(sock)
+            sock.close()
+
+    def _undecided(self, key: FlowKey, sock: socket.socket) -> None:
+        """The queue was full and the policy open: the program is connected already, the decision comes now."""
+        flow = TCPInterceptedFlow(self._pipeline.next_number(), key, None, self, self._reactor.clock())
+        flow.program = sock
+        self._held[key] = flow
+        self._pipeline.admit(flow)
+
+    def _opened(self, flow: TCPInterceptedFlow) -> None:
+        flow.cancel_timer()
+        self._held.pop(flow.key, None)
+        flow.state = FlowState.OPEN
+        if flow.link is not None:
+            flow.link.opened(flow)
+        if flow.remote_socket is not None:
+            self._start_relay(flow, flow.link is None)
+
+    def attach(self, flow: TCPInterceptedFlow) -> None:
+        """Hand out the program's socket; ours stays open, so that a dead provider's flow can still be reset."""
+        if flow.state is FlowState.OPEN and flow.program is not None and flow.link is not None and flow.relay is None:
+            flow.attached = True
+            flow.link.attached(flow, flow.program.fileno())
+        elif flow.link is not None:
+            self.close(flow, FlowErrorCode.NOT_CONNECTED, "both")
+
+    def relay(self, flow: TCPInterceptedFlow, descriptor: int) -> None:
+        """Join the program and a socket that the provider connected."""
+        sock = socket.socket(fileno=descriptor)
+        if flow.relay is not None or flow.remote_socket is not None or sock.type != socket.SOCK_STREAM:
+            sock.close()
+            return
+        sock.setblocking(False)
+        flow.remote_socket = sock
+        if flow.state is FlowState.OPEN:
+            self._start_relay(flow, False)
+        else:
+            self.open(flow)
+
+    def _start_relay(self, flow: TCPInterceptedFlow, remote_registered: bool) -> None:
+        program, remote = flow.program, flow.remote_socket
+        assert program is not None and remote is not None
+        flow.relay = Relay(self._reactor, self._pool, program, remote, lambda relay, error: self._relayed(flow, error))
+        flow.first_packet = b""
+        self.relays.add(flow)
+        flow.relay.start(False, remote_registered)
+
+    def _relayed(self, flow: TCPInterceptedFlow, error: OSError | None) -> None:
+        if error is not None:
+            flow.reason = os.strerror(error.errno or 0)
+        self._finish(flow, code_for_errno(error.errno or 0) if error else 0)
+
+    def close(self, flow: TCPInterceptedFlow, error: int, direction: str) -> None:
+        """The provider ends the flow, or one direction of it; before it is open that refuses it."""
+        if flow.state is not FlowState.OPEN:
+            if direction != "read" or error:
+                flow.outcome = "refused"
+                flow.reason = flow.reason or "closed by the provider before it was open"
+                self.refuse(flow, error or FlowErrorCode.REFUSED)
+            return
+        if flow.relay is not None:
+            return
+        assert flow.program is not None
+        if direction == "both" or error:
+            if error:
+                reset_on_close(flow.program)
+            self._finish(flow, error)
+            return
+        try:
+            flow.program.shutdown(socket.SHUT_WR if direction == "write" else socket.SHUT_RD)
+        except OSError:
+            pass
+
+    def request_peer(self, flow: TCPInterceptedFlow, address: tuple[str, int]) -> None:
+        """Streams have one peer; nothing to do."""
+
+    def refuse(self, flow: TCPInterceptedFlow, error: int) -> None:
+        """Drop the SYN and answer it in the way that gives the program the right errno."""
+        self._decide(flow, DROP)
+        if flow.program is not None:
+            reset_on_close(flow.program)
+        elif flow.first_packet and flow.state is not FlowState.OPENING and error != FlowErrorCode.TIMED_OUT:
+            self._injector.send(self._answer(flow.first_packet, error), flow.key[1])
+        self._finish(flow, error)
+
+    def _answer(self, packet: bytes, error: int) -> bytes:
+        if error == FlowErrorCode.HOST_UNREACHABLE:
+            return icmp_unreachable(packet, Unreachable.HOST)
+        if error == FlowErrorCode.NETWORK_UNREACHABLE:
+            return icmp_unreachable(packet, Unreachable.NETWORK)
+        if error == FlowErrorCode.PEER_RESET:
+            # Only an established connection can be reset (RFC 9293 section 3.10.7.3). The program's ACK meets no
+            # socket of ours, and the kernel answers it with RST: connect(), or the first read, gives ECONNRESET.
+            return syn_ack(packet)
+        return tcp_reset(packet)
+
+    def orphan(self, flow: TCPInterceptedFlow) -> None:
+        """Its provider died. A relayed flow does not need it; one whose bytes it carried is reset."""
+        if flow.relay is not None or flow.remote_socket is not None:
+            return
+        flow.reason = "its provider died"
+        if flow.state is FlowState.OPENING:
+            return
+        if flow.program is not None:
+            reset_on_close(flow.program)
+        self._finish(flow, FlowErrorCode.ABORTED)
+
+    def _finish(self, flow: TCPInterceptedFlow, error: int) -> None:
+        """Close what is open, count, and tell the pipeline."""
+        self._held.pop(flow.key, None)
+        self.relays.discard(flow)
+        if flow.relay is not None:
+            flow.bytes_out, flow.bytes_in = flow.relay.sent, flow.relay.received
+        else:
+            if flow.program is not None:
+                flow.bytes_out, flow.bytes_in = _byte_counts(flow.program)
+                if not error and flow.attached:
+                    _shut(flow.program)
+                flow.program.close()
+            if flow.remote_socket is not None:
+                self._reactor.unregister(flow.remote_socket.fileno())
+                flow.remote_socket.close()
+        flow.relay = flow.program = flow.remote_socket = None
+        self._pipeline.finish(flow, error)
+
+    def close_all(self) -> None:
+        """Reset whatever is left, at the end of the sandbox."""
+        for flow in [*self._held.values(), *self.relays]:
+            if flow.relay is not None:
+                flow.relay.abort()
+            flow.reason = flow.reason or "the sandbox ended"
+            self._decide(flow, DROP)
+            self._finish(flow, FlowErrorCode.ABORTED)
+
+
+def _byte_counts(program: socket.socket) -> tuple[int, int]:
+    """Bytes from and to the program by TCP_INFO (linux/tcp.h: bytes_received at 128, bytes_sent at 200, Linux 4.19)."""
+    try:
+        info = program.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    except OSError:
+        return 0, 0
+    if len(info) < 216:
+        return 0, 0
+    sent, again = _TCP_INFO_SENT.unpack_from(info, 200)
+    return int.from_bytes(info[128:136], "little"), sent - again
+
+
+def _shut(program: socket.socket) -> None:
+    try:
+        program.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+
+
+__all__ = ["TCPInterceptedFlow", "TCPInterceptor", "address_text"]

@@ -1,0 +1,319 @@
+"""UDP flows: one for each socket of a program, with any number of peers (reference §2.11).
+
+While the flow is undecided its datagrams wait in the kernel, at most `MOST_HELD` of them. When it opens, each peer gets
+a *program-side* socket: transparently bound to the peer's address and connected to the program's. The kernel delivers
+the program's datagrams to it from then on without asking anybody, and what is sent on it comes from the peer.
+
+A flow ends when its program closes the socket (the kernel tells, SKNLGRP_INET_UDP_DESTROY), when the provider closes
+it, or when nothing moved for a while.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+
+from ..core.flow_decision import FlowState
+from ..core.packets import Unreachable, address_bytes, address_text, icmp_unreachable, udp_datagram
+from ..errors import FlowErrorCode, code_for_errno, errno_for_code
+from ..linux.datagrams import DatagramRelay
+from ..linux.nfqueue import ACCEPT, DROP, HeldPacket, Queue
+from ..linux.reactor import READ, Reactor
+from ..linux.sock_diag import DestroyEvents
+from ..linux.sockets import datagram_socket, receive_descriptors
+from .intercepted import UDP, FlowKey, InterceptedFlow, Pipeline
+from .packet_injector import PacketInjector
+from .wire import MessageType
+
+MOST_HELD = 64
+IDLE_TIMEOUT = 180.0
+"""Seconds; RFC 4787 asks for two minutes at least."""
+SWEEP_INTERVAL = 10.0
+
+Address = tuple[str, int]
+
+
+class SocketStock:
+    """Unbound transparent UDP sockets, made by the keeper inside the sandbox, ready to be bound by the engine."""
+
+    def __init__(self, reactor: Reactor, channel: socket.socket) -> None:
+        self._channel, self._free, self._asked = channel, {socket.AF_INET: [], socket.AF_INET6: []}, set[int]()
+        self._waiting: dict[int, list[Callable[[socket.socket | None], None]]] = {socket.AF_INET: [], socket.AF_INET6: []}
+        channel.setblocking(False)
+        reactor.register(channel.fileno(), READ, self._event)
+
+    def take(self, family: int, use: Callable[[socket.socket | None], None]) -> None:
+        """Call `use` with a socket, at once or when the keeper has sent some; with None when there is none to be had."""
+        free: list[socket.socket] = self._free[socket.AddressFamily(family)]
+        if free:
+            use(free.pop())
+        else:
+            self._waiting[family].append(use)
+        if len(free) < 8 and family not in self._asked:
+            self._asked.add(family)
+            try:
+                self._channel.send(bytes([family]))
+            except OSError:
+                self._asked.discard(family)
+
+    def _event(self, events: int) -> None:
+        try:
+            request, descriptors = receive_descriptors(self._channel)
+        except BlockingIOError:
+            return
+        if not request:
+            return
+        family = request[0]
+        self._asked.discard(family)
+        free = self._free[socket.AddressFamily(family)]
+        free += [socket.socket(family, socket.SOCK_DGRAM, 0, descriptor) for descriptor in descriptors]
+        waiting, self._waiting[family] = self._waiting[family], []
+        for use in waiting:
+            self.take(family, use)
+
+
+class UDPInterceptedFlow(InterceptedFlow):
+    """A UDP flow with its held datagrams and its peers."""
+
+    __slots__ = ("attached", "descriptor", "held", "peers", "relay")
+
+    def __init__(self, number: int, key: FlowKey, packet: HeldPacket, interceptor: UDPInterceptor, now: float) -> None:
+        super().__init__(number, key, packet.payload, interceptor, now)
+        self.held: list[tuple[int, Address]] = []
+        self.peers: dict[Address, socket.socket | None] = {}
+        """None while the socket is being made; in a relayed flow the relay owns them."""
+        self.relay: DatagramRelay | None = None
+        self.descriptor = -1
+        self.attached = False
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        """The address family."""
+        return socket.AF_INET if len(self.key[1]) == 4 else socket.AF_INET6
+
+
+class UDPInterceptor:
+    """The UDP side of the datapath."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        queue: Queue,
+        pipeline: Pipeline,
+        injector: PacketInjector,
+        stock: SocketStock,
+        destroyed: DestroyEvents,
+        still_there: Callable[[InterceptedFlow], bool],
+    ) -> None:
+        self._reactor, self._queue, self._pipeline, self._injector = reactor, queue, pipeline, injector
+        self._stock, self._destroyed, self._still_there = stock, destroyed, still_there
+        self._flows: dict[tuple[bytes, int], UDPInterceptedFlow] = {}
+        reactor.register(destroyed.fileno(), READ, self._sockets_closed)
+        reactor.call_later(SWEEP_INTERVAL, self._sweep)
+
+    def held_packet(self, packet: HeldPacket, key: FlowKey, number: int) -> bool:
+        """A datagram without a socket of ours came from the queue; True when it began a flow with this number."""
+        peer = (address_text(key[3]), key[4])
+        flow = self._flows.get((key[1], key[2]))
+        if flow is not None:
+            self._more(flow, packet, peer)
+            return False
+        flow = UDPInterceptedFlow(number, key, packet, self, self._reactor.clock())
+        flow.held.append((packet.id, peer))
+        self._flows[key[1], key[2]] = flow
+        self._pipeline.admit(flow)
+        return True
+
+    def _more(self, flow: UDPInterceptedFlow, packet: HeldPacket, peer: Address) -> None:
+        """Another datagram of a flow: it waits for the decision, or for the socket of a new peer."""
+        if flow.relay is not None and peer in flow.peers and flow.peers[peer] is not None:
+            self._queue.decide(packet.id, ACCEPT)  # its socket was made while this one was on the way
+        elif len(flow.held) >= MOST_HELD:
+            self._queue.decide(packet.id, DROP)
+        else:
+            flow.held.append((packet.id, peer))
+            if flow.state is FlowState.OPEN:
+                self._add_peer(flow, peer)
+
+    def _add_peer(self, flow: UDPInterceptedFlow, peer: Address) -> None:
+        if peer not in flow.peers:
+            flow.peers[peer] = None
+            self._stock.take(flow.family, lambda sock: self._bind_peer(flow, peer, sock))
+
+    def _bind_peer(self, flow: UDPInterceptedFlow, peer: Address, sock: socket.socket | None) -> None:
+        """Make a stock socket the program's view of one peer, and release what waits for it."""
+        if sock is None or flow.state is FlowState.CLOSED:
+            if sock is not None:
+                sock.close()
+            return
+        try:
+            sock.bind(peer)
+            sock.connect(flow.local)
+        except OSError as error:
+            sock.close()
+            del flow.peers[peer]
+            self._answer_peer_error(flow, peer, error.errno or 0)
+            self._release(flow, peer, DROP)
+            return
+        flow.peers[peer] = sock
+        if flow.relay is not None:
+            flow.relay.add_peer(peer, sock)
+        elif flow.attached and flow.link is not None:
+            flow.link.peer(flow, peer, sock.fileno())
+        self._release(flow, peer, ACCEPT)
+
+    def _release(self, flow: UDPInterceptedFlow, peer: Address, verdict: int) -> None:
+        for number, to in flow.held:
+            if to == peer:
+                self._queue.decide(number, verdict)
+        flow.held = [entry for entry in flow.held if entry[1] != peer]
+
+    def pass_through(self, flow: UDPInterceptedFlow) -> None:
+        """Send on from a socket of the host's."""
+        sock = datagram_socket(flow.family)
+        sock.bind(("::" if flow.family == socket.AF_INET6 else "0.0.0.0", 0))
+        self._start_relay(flow, sock)
+
+    def open(self, flow: UDPInterceptedFlow) -> None:
+        """Make the peers' sockets, release the datagrams."""
+        if flow.state is FlowState.OPEN:
+            return
+        flow.state = FlowState.OPEN
+        for peer in dict.fromkeys(entry[1] for entry in flow.held):
+            self._add_peer(flow, peer)
+        if flow.link is not None:
+            flow.link.opened(flow)
+
+    def attach(self, flow: UDPInterceptedFlow) -> None:
+        """Hand out the peers' sockets, those of today and those to come."""
+        if flow.link is None or flow.relay is not None:
+            return
+        if flow.state is not FlowState.OPEN:
+            self.close(flow, FlowErrorCode.NOT_CONNECTED, "both")
+            return
+        flow.attached = True
+        flow.link.attached(flow, None)
+        for peer, sock in flow.peers.items():
+            if sock is not None:
+                flow.link.peer(flow, peer, sock.fileno())
+
+    def request_peer(self, flow: UDPInterceptedFlow, address: Address) -> None:
+        """The provider wants to write from an address that the program has not sent to."""
+        if flow.link is None or flow.state is not FlowState.OPEN:
+            return
+        sock = flow.peers.get(address)
+        if sock is not None:
+            flow.link.peer(flow, address, sock.fileno())
+        else:
+            self._add_peer(flow, address)
+
+    def relay(self, flow: UDPInterceptedFlow, descriptor: int) -> None:
+        """Join the program and a socket that the provider made."""
+        sock = socket.socket(fileno=descriptor)
+        if flow.relay is not None or sock.type != socket.SOCK_DGRAM:
+            sock.close()
+            return
+        sock.setblocking(False)
+        self._start_relay(flow, sock)
+
+    def _start_relay(self, flow: UDPInterceptedFlow, remote: socket.socket) -> None:
+        first = flow.remote
+        flow.relay = DatagramRelay(
+            self._reactor,
+            remote,
+            first,
+            lambda relay, error: self._ended(flow, error.errno or 0 if error else 0),
+            on_error=lambda relay, peer, number: self._answer_peer_error(flow, peer, number),
+            on_new_peer=lambda relay, peer: self._add_peer(flow, peer),
+        )
+        for peer, sock in flow.peers.items():
+            if sock is not None:
+                flow.relay.add_peer(peer, sock)
+        self.open(flow)
+
+    def _answer_peer_error(self, flow: UDPInterceptedFlow, peer: Address, number: int) -> None:
+        """Tell the program by ICMP what its own socket would have been told."""
+        kind = {
+            FlowErrorCode.HOST_UNREACHABLE: Unreachable.HOST,
+            FlowErrorCode.NETWORK_UNREACHABLE: Unreachable.NETWORK,
+            FlowErrorCode.REFUSED: Unreachable.PORT,
+        }.get(code_for_errno(number))
+        if kind is not None:
+            _, source, port, _, _ = flow.key
+            quoted = udp_datagram(source, port, address_bytes(peer[0]), peer[1], b"")
+            self._injector.send(icmp_unreachable(quoted, kind), source)
+
+    def close(self, flow: UDPInterceptedFlow, error: int, direction: str) -> None:
+        """The provider is done with the flow."""
+        if flow.state is not FlowState.OPEN:
+            flow.outcome, flow.reason = "refused", flow.reason or "closed by the provider before it was open"
+            self.refuse(flow, error or FlowErrorCode.REFUSED)
+        elif direction == "both" or error:
+            self._finish(flow, error)
+
+    def refuse(self, flow: UDPInterceptedFlow, error: int) -> None:
+        """Drop what waits; a connected socket of the program gets the errno."""
+        for peer in dict.fromkeys(entry[1] for entry in flow.held):
+            self._answer_peer_error(flow, peer, errno_for_code(error))
+        self._finish(flow, error)
+
+    def orphan(self, flow: UDPInterceptedFlow) -> None:
+        """Its provider died; a relayed flow does not need it."""
+        if flow.relay is None:
+            flow.reason = "its provider died"
+            self._finish(flow, FlowErrorCode.ABORTED)
+
+    def _ended(self, flow: UDPInterceptedFlow, number: int) -> None:
+        if number:
+            flow.reason = os.strerror(number)
+        self._finish(flow, code_for_errno(number) if number else 0)
+
+    def _finish(self, flow: UDPInterceptedFlow, error: int) -> None:
+        if self._flows.get((flow.key[1], flow.key[2])) is flow:
+            del self._flows[flow.key[1], flow.key[2]]
+        for number, _ in flow.held:
+            self._queue.decide(number, DROP)
+        flow.held = []
+        if flow.relay is not None:
+            flow.bytes_out, flow.bytes_in = flow.relay.bytes_out, flow.relay.bytes_in
+            flow.relay.close()
+            flow.relay = None
+        else:
+            for sock in flow.peers.values():
+                if sock is not None:
+                    sock.close()
+        flow.peers.clear()
+        self._pipeline.finish(flow, error)
+
+    def _sockets_closed(self, events: int) -> None:
+        """Programs closed UDP sockets. An unconnected one names no address, so the port is looked for."""
+        ports = {closed.local_port for closed in self._destroyed.receive()}
+        for flow in [flow for flow in self._flows.values() if flow.key[2] in ports]:
+            if not self._still_there(flow):
+                self._program_closed(flow)
+
+    def _program_closed(self, flow: UDPInterceptedFlow) -> None:
+        if flow.state is FlowState.OPEN and flow.attached and flow.link is not None:
+            # A new socket may get the same port: the address is free for a new flow, the provider finishes the old one.
+            del self._flows[flow.key[1], flow.key[2]]
+            flow.link.datagrams_ended(flow)
+        elif flow.state is FlowState.OPEN:
+            self._finish(flow, 0)
+
+    def _sweep(self) -> None:
+        """End relayed flows in which nothing moved for a while."""
+        latest = self._reactor.clock() - IDLE_TIMEOUT
+        for flow in [flow for flow in self._flows.values() if flow.relay is not None and flow.relay.last_activity < latest]:
+            flow.reason = f"idle for {IDLE_TIMEOUT:.0f} s"
+            self._finish(flow, 0)
+        self._reactor.call_later(SWEEP_INTERVAL, self._sweep)
+
+    def close_all(self) -> None:
+        """End whatever is left, at the end of the sandbox."""
+        for flow in list(self._flows.values()):
+            flow.reason = flow.reason or "the sandbox ended"
+            self._finish(flow, 0)
+
+
+__all__ = ["MessageType", "SocketStock", "UDPInterceptedFlow", "UDPInterceptor", "UDP"]
