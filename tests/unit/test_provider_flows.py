@@ -623,3 +623,26 @@ def test_descriptors_do_not_leak(tmp_path: Path, server: socket.socket) -> None:
             take_socket(p.engine.expect(M.RELAY, flow)[3]).close()
             server.accept()[0].close()
         assert count() <= before + 1
+
+
+@pytest.mark.parametrize("call", ["read()", "write_datagrams([(b'x', Endpoint('192.0.2.1', 7))])"])
+def test_a_descriptor_that_was_lost_costs_one_request(tmp_path: Path, call: str) -> None:
+    source = flow_handler(f"""
+await flow.open()
+try:
+    await flow.{call}
+except FlowError as error:
+    self.log(str(error))
+return True
+""")
+    with ProviderProcess(tmp_path, source) as p:
+        p.start()
+        p.new_flow(1, ("192.0.2.1", 7), "tcp" if call == "read()" else "udp")
+        p.engine.expect(M.OPEN, 1)
+        p.engine.send(M.OPENED, 1)
+        p.engine.expect(M.ATTACH, 1)
+        p.engine.send(M.ATTACHED, 1)
+        if call != "read()":
+            p.engine.expect(M.PEER_REQUEST, 1)
+            p.engine.send(M.PEER, 1, {"remote": ["192.0.2.1", 7]})
+        assert "the limit of open files may be reached" in p.main.expect(M.LOG)[2]["text"]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from .dns_names import DnsMessageError, name_bytes, read_name
+from .dns_names import DnsMessageError, read_name
 
 __all__ = [
     "AAAA",
@@ -31,7 +31,6 @@ __all__ = [
     "DnsMessageError",
     "Query",
     "error_reply",
-    "name_bytes",
     "parse_answers",
     "parse_query",
     "truncate_reply",
@@ -44,12 +43,12 @@ FORMAT_ERROR, SERVER_FAILURE, NAME_ERROR, NOT_IMPLEMENTED, REFUSED = 1, 2, 3, 4,
 MAX_RECORDS = 256
 """Records of one message that are read; those behind them are left alone. 65,535 fit into its header."""
 EDNS_SIZE = 1232
-"""The UDP size that we announce: no fragments on any path (DNS flag day 2020, RFC 9715)."""
+"""The UDP size that we announce: no fragments on any path (DNS flag day 2020)."""
 
 _RESPONSE, _TRUNCATED, _RECURSION_AVAILABLE = 0x8000, 0x0200, 0x0080
 _KEPT_FLAGS = 0x7910  # opcode, recursion desired, checking disabled: an answer repeats them
-_IPV4_HINT, _IPV6_HINT = 4, 6
-_ADDRESS_SIZE = {A: 4, AAAA: 16, _IPV4_HINT: 4, _IPV6_HINT: 16}
+_ADDRESS_SIZE = {A: 4, AAAA: 16}
+_HINT_SIZE = {4: 4, 6: 16}  # ipv4hint, ipv6hint
 
 _HEADER = struct.Struct(">6H")
 _QUESTION_END = struct.Struct(">HH").unpack_from
@@ -236,7 +235,7 @@ def _hints(data: bytes, at: int, end: int, known: dict[int, str]) -> list[bytes]
         at += 4
         if at + length > end:
             break
-        if size := _ADDRESS_SIZE.get(key) if key in (_IPV4_HINT, _IPV6_HINT) else None:
+        if size := _HINT_SIZE.get(key):
             if not length or length % size:
                 raise DnsMessageError(f"address hints of {length} bytes, not a multiple of {size}")
             hints += [data[start : start + size] for start in range(at, at + length, size)]

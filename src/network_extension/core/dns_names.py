@@ -1,8 +1,8 @@
 """Domain names inside DNS messages (RFC 1035 §4.1.4), read in bounded time and as text that is safe to log.
 
-The text is lower case and has no final dot (the root is "."). Bytes that a zone file would escape are escaped as there
-(RFC 1035 §5.1, RFC 4343 §2.1): `\\.` for a dot inside a label, `\\000` for what is not printable. So two names are equal
-exactly when their texts are, and no name can carry a line break or a terminal's control codes into a log.
+The text is lower case and has no final dot (the root is "."). Bytes that a zone file would escape are escaped as
+there (RFC 1035 §5.1, RFC 4343 §2.1): `\\.` for a dot inside a label, `\\000` for what is not printable. So two names
+are equal exactly when their texts are, and no name can carry a line break or a terminal's control codes into a log.
 """
 
 from __future__ import annotations
@@ -53,22 +53,8 @@ def read_name(message: bytes, at: int, known: dict[int, str]) -> tuple[str, int]
             at = limit = target
     except IndexError:
         raise DnsMessageError(f"the name at byte {start} runs past the end") from None
-    if at > len(message):
-        raise DnsMessageError(f"the name at byte {start} runs past the end")
     known[start] = name = _text(labels)
     return name, end or at + 1
-
-
-def name_bytes(name: str) -> bytes:
-    """A name of plain labels in wire form, uncompressed. Raises ValueError for one that cannot be.
-
-    The inverse of `read_name` for names without escapes, such as host names.
-    """
-    labels = [label.encode("ascii") for label in name.rstrip(".").split(".")] if name.rstrip(".") else []
-    wire = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
-    if len(wire) > MAX_NAME or not all(0 < len(label) <= MAX_LABEL for label in labels):
-        raise ValueError(f"no domain name: {name[:80]!r}")
-    return wire
 
 
 def _text(labels: list[bytes]) -> str:

@@ -194,9 +194,7 @@ def icmp_echo_reply(for_packet: bytes) -> bytes:
     return icmp_echo_reply_packet(head.destination, head.source, echo.identifier, echo.sequence, echo.payload)
 
 
-def icmp_echo_reply_packet(
-    source: bytes, destination: bytes, identifier: int, sequence: int, payload: bytes
-) -> bytes:
+def icmp_echo_reply_packet(source: bytes, destination: bytes, identifier: int, sequence: int, payload: bytes) -> bytes:
     """An echo reply from its parts. Raises ValueError for parts that make no packet."""
     kind = _ECHO_REPLY[4 if len(source) == 4 else 6]
     try:
@@ -209,9 +207,7 @@ def udp_datagram(source: bytes, source_port: int, destination: bytes, port: int,
     """A UDP packet. Raises ValueError for more than 65,507 bytes (IPv4) or 65,527 (IPv6), or a port that is none."""
     length = len(payload) + 8
     try:
-        checksum = _transport_checksum(
-            UDP, source, destination, _UDP_HEADER(source_port, port, length, 0) + payload
-        )
+        checksum = _transport_checksum(UDP, source, destination, _UDP_HEADER(source_port, port, length, 0) + payload)
         header = _UDP_HEADER(source_port, port, length, checksum)
     except struct.error:
         raise ValueError(f"UDP from port {source_port} to {port}, {len(payload)} bytes") from None
@@ -227,9 +223,8 @@ def _tcp_head(packet: bytes) -> PacketHead:
 
 
 def _tcp_answer(head: PacketHead, sequence: int, acknowledgement: int, flags: int, window: int) -> bytes:
-    fields = (
-        head.destination_port, head.source_port, sequence & 0xFFFFFFFF, acknowledgement & 0xFFFFFFFF, 5 << 4, flags, window,
-    )  # fmt: skip
+    ports = head.destination_port, head.source_port
+    fields = (*ports, sequence & 0xFFFFFFFF, acknowledgement & 0xFFFFFFFF, 5 << 4, flags, window)
     checksum = _transport_checksum(TCP, head.destination, head.source, _TCP_HEADER(*fields, 0, 0))
     return _ip_packet(TCP, head.destination, head.source, _TCP_HEADER(*fields, checksum, 0))
 

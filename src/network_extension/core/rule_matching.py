@@ -86,12 +86,13 @@ def stands_for_dns(rule: NetworkRule) -> bool:
 
 
 def _names_loopback(rule: NetworkRule) -> bool:
-    ends = (rule.match_remote_endpoint, rule.match_local_network)
-    return not rule.is_host_rule and any(end is not None and is_loopback(_packed(end)) for end in ends)
-
-
-def _packed(end: Endpoint) -> bytes:
-    return plain_address(ip_address(end.host.partition("%")[0]).packed)
+    if rule.is_host_rule:
+        return False
+    ends = (
+        (rule.match_remote_endpoint, rule.match_remote_prefix),
+        (rule.match_local_network, rule.match_local_prefix),
+    )
+    return any(end is not None and is_loopback(_network(end, prefix)[0]) for end, prefix in ends)
 
 
 def _port_fits(end: Endpoint, port: int) -> bool:

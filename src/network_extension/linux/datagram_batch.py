@@ -34,17 +34,10 @@ _GRO_HEADER = struct.pack("=II", SOL_UDP, UDP_GRO)
 _SEGMENT = struct.Struct("=H")
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_recvmmsg, _sendmmsg, _connect = _libc.recvmmsg, _libc.sendmmsg, _libc.connect
+_recvmmsg, _sendmmsg = _libc.recvmmsg, _libc.sendmmsg
 _recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
 _sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
-_connect.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
 _errno = ctypes.get_errno
-
-
-def disconnect(descriptor: int) -> None:
-    """Take the peer away from a UDP socket: connect(2) to AF_UNSPEC, which `socket` cannot say."""
-    if _connect(descriptor, b"\0" * 16, 16) < 0:
-        raise OSError(_errno(), os.strerror(_errno()))
 
 
 class _Memory:

@@ -12,7 +12,7 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator
 
-from .sockets import IP_RECVERR, IPV6_RECVERR, SOL_IP, SOL_IPV6
+from .sockets import IP_RECVERR, IPV6_RECVERR, SOL_IP, SOL_IPV6, Address
 
 MSG_ERRQUEUE = 0x2000
 ORIGIN_LOCAL, ORIGIN_ICMP, ORIGIN_ICMP6 = 1, 2, 3
@@ -57,12 +57,12 @@ def parse(ancillary: Ancillary) -> NetworkError | None:
     return None
 
 
-def queued(sock: socket.socket, most: int) -> Iterator[tuple[NetworkError, bytes, tuple[str, int]]]:
-    """Up to `most` entries: the error, the head of the datagram that it is about, and where that was sent."""
+def queued(sock: socket.socket, most: int) -> Iterator[tuple[NetworkError, Address]]:
+    """Up to `most` entries: the error, and where the datagram that it is about was sent."""
     for _ in range(most):
         try:
-            data, ancillary, _flags, name = sock.recvmsg(128, 512, MSG_ERRQUEUE | socket.MSG_DONTWAIT)
+            _, ancillary, _, name = sock.recvmsg(0, 512, MSG_ERRQUEUE | socket.MSG_DONTWAIT)
         except OSError:
             return
         if (error := parse(ancillary)) is not None and name:
-            yield error, data, (name[0], name[1])
+            yield error, (name[0].partition("%")[0], name[1])

@@ -24,9 +24,9 @@ from collections import deque
 from collections.abc import Callable
 
 from . import datagram_errors
-from .datagram_batch import SLOTS, SOL_UDP, UDP_GRO, Batch, Outlet, disconnect
+from .datagram_batch import SLOTS, SOL_UDP, UDP_GRO, Batch, Outlet
 from .reactor import ERROR, READ, WRITE, Reactor, Timer
-from .socket_address import identity, pack, unpack
+from .socket_address import connect_to, disconnect, identity, pack, send_to, unpack
 from .sockets import Address
 
 ROUNDS = 4  # batches that one socket may move before others get their turn
@@ -36,6 +36,7 @@ ERRORS_IN_A_TURN = 16
 RETRY_DELAY, RETRIES = 0.001, 50
 # Errors of reading that mean the descriptor itself. All others are an earlier datagram's, told late.
 _BROKEN = (errno.EBADF, errno.ENOTSOCK, errno.EFAULT)
+_FULL = (errno.EAGAIN, errno.ENOBUFS)
 
 _batch: Batch | None = None
 
@@ -64,7 +65,9 @@ class _Peer:
 
     __slots__ = ("address", "event", "fd", "interest", "program", "relay", "target", "to_program", "to_remote")
 
-    def __init__(self, relay: DatagramRelay, address: Address, target: bytes, program: socket.socket, named: bool) -> None:
+    def __init__(
+        self, relay: DatagramRelay, address: Address, target: bytes, program: socket.socket, named: bool
+    ) -> None:
         self.relay, self.address, self.target, self.program = relay, address, target, program
         self.fd, self.interest = program.fileno(), READ
         self.to_remote = _Way(self, Outlet(relay.remote.fileno(), target if named else None))
@@ -206,7 +209,14 @@ class DatagramRelay:
         for descriptor, sock in [(self._fd, self.remote), *((peer.fd, peer.program) for peer in self._peers.values())]:
             self._reactor.unregister(descriptor)
             sock.close()
-        for kept in (self._peers, self._by_identity, self._blocked_in, self._blocked_out, self._resting, self._unclaimed):
+        for kept in (
+            self._peers,
+            self._by_identity,
+            self._blocked_in,
+            self._blocked_out,
+            self._resting,
+            self._unclaimed,
+        ):
             kept.clear()
 
     # --- the remote socket's peer
@@ -225,7 +235,7 @@ class DatagramRelay:
 
     def _disconnect(self) -> None:
         """Take datagrams from everybody, at the same port."""
-        leave_peer(self.remote)
+        _leave_peer(self.remote)
         self._connected = False
         for peer in self._peers.values():
             peer.to_remote.outlet.name = peer.target
@@ -238,37 +248,38 @@ class DatagramRelay:
             peer.program.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if events & WRITE:
             self._flush(peer.to_program)
-        if events & READ and not self.closed:
+        if events & READ:
             if self._blocked_out:
-                self._rest(peer)
+                self._resting.append(peer)
             else:
                 self._outbound(peer)
         self._update()
+        self._wait(peer)
 
     def _remote_event(self, events: int) -> None:
         if events & ERROR:
             self._collect_errors()
         if events & WRITE:
-            self._flush_remote()
-        if events & READ and not self._blocked_in and not self.closed:
+            self._flush_blocked(self._blocked_out, False)
+        if events & READ and not self._blocked_in:
             self._inbound()
         self._update()
 
     def _outbound(self, peer: _Peer) -> None:
         """Move what the program has sent to a peer."""
-        batch, way, before = _shared_batch(), peer.to_remote, self.sent
+        batch, limit = _shared_batch(), self.sent + TURN
         for _ in range(ROUNDS):
             try:
                 count = batch.receive(peer.fd)
-            except OSError:  # an earlier datagram's; it is cleared by being told
+            except OSError:  # an earlier datagram's; being told has cleared it
                 continue
-            if not self._push(batch, way, 0, count) or count < SLOTS or self.sent - before > TURN:
+            if not self._push(batch, peer.to_remote, 0, count) or count < SLOTS or self.sent > limit:
                 break
-        self._moved()
+        self._active()
 
     def _inbound(self) -> None:
         """Move what peers have sent to the program."""
-        batch, before = _shared_batch(), self.received
+        batch, limit = _shared_batch(), self.received + TURN
         for _ in range(ROUNDS):
             try:
                 count = batch.receive(self._fd) if self._connected else batch.receive_named(self._fd)
@@ -278,15 +289,221 @@ class DatagramRelay:
                     return
                 self._collect_errors()
                 continue
-            if self._connected:
-                self._deliver(batch, self._by_identity.get(identity(self._first[1])), 0, count)
-            elif count:
-                for name, start, stop in batch.runs():
-                    peer = self._by_identity.get(identity(name))
-                    if peer is None:
-                        self._keep_unclaimed(name, batch.datagrams(start, stop))
-                    else:
-                        self._deliver(batch, peer, start, stop)
-            if self._blocked_in or count < SLOTS or self.received - before > TURN or self.closed:
+            if count:
+                self._deliver(batch, count)
+            if self._blocked_in or count < SLOTS or self.received > limit:
                 break
-        self._moved()
+        self._active()
+
+    def _deliver(self, batch: Batch, count: int) -> None:
+        """Give each peer's program-side socket what came from that peer."""
+        for name, start, stop in [(self._first[1], 0, count)] if self._connected else batch.runs():
+            peer = self._by_identity.get(identity(name))
+            if peer is not None:
+                self._push(batch, peer.to_program, start, stop)
+            else:
+                self._keep_unclaimed(name, batch.datagrams(start, stop))
+
+    def _active(self) -> None:
+        self.last_activity = self._reactor.clock()
+        if self._on_activity is not None:
+            self._on_activity(self)
+
+    # --- sending
+
+    def _push(self, batch: Batch, way: _Way, start: int, stop: int) -> bool:
+        """Send messages of the batch; what cannot go yet is kept. False when the way is blocked."""
+        retried = False
+        while start < stop:
+            if way.held:  # behind what waits already
+                way.held.extend(batch.datagrams(start, stop))
+                return False
+            try:
+                sent = batch.send(way.outlet, start, stop)
+            except OSError as error:
+                number = error.errno or 0
+                if number in _FULL:
+                    way.held.extend(batch.datagrams(start, stop))
+                    self._block(way, number)
+                    return False
+                lost = 0 if self._forgive(way, number, retried) else 1 if number == errno.EMSGSIZE else stop - start
+                retried = True
+                self.lost += lost
+                start += lost
+                continue
+            if sent > start:
+                self._count(way, *batch.size(start, sent))
+                start = sent
+            else:  # the kernel joined these datagrams, and will not cut them again for this path
+                way.held.extend(batch.datagrams(start, start + 1))
+                start += 1
+                self._flush(way)
+        return True
+
+    def _flush(self, way: _Way) -> None:
+        """Send one by one what was kept."""
+        retried, outlet, held = False, way.outlet, way.held
+        while held:
+            try:
+                send_to(outlet.descriptor, held[0], outlet.name)
+            except OSError as error:
+                number = error.errno or 0
+                if number in _FULL and way.stalls < RETRIES:
+                    self._block(way, number)
+                    return
+                if self._forgive(way, number, retried):
+                    retried = True
+                    continue
+                self.lost += 1
+            else:
+                self._count(way, 1, len(held[0]))
+                way.stalls, retried = 0, False
+            held.popleft()
+        way.stalls = 0
+        self._unblock(way)
+
+    def _forgive(self, way: _Way, number: int, retried: bool) -> bool:
+        """Whether to try again after an error: the first may be an earlier datagram's, told late.
+
+        What is about to be lost is reported, unless it is on its way to the program: whose socket is closed then, and
+        `sock_diag.DestroyEvents` tells that.
+        """
+        outbound = way is way.peer.to_remote
+        if outbound:
+            self._collect_errors()
+        if not retried and number != errno.EMSGSIZE:
+            return True
+        if outbound:
+            self._report(way.peer.address, number)
+        return False
+
+    def _count(self, way: _Way, datagrams: int, size: int) -> None:
+        if way is way.peer.to_remote:
+            self.datagrams_sent += datagrams
+            self.sent += size
+        else:
+            self.datagrams_received += datagrams
+            self.received += size
+
+    # --- full sockets
+
+    def _block(self, way: _Way, number: int) -> None:
+        """Let a way's source rest. ENOBUFS is a full queue of the device (with IP_RECVERR it is told, and the packet is
+        gone): no event says when there is room, so it is tried again soon, for a while.
+        """
+        blocked = self._blocked_out if way is way.peer.to_remote else self._blocked_in
+        blocked[way] = None
+        if number != errno.EAGAIN:
+            way.stalls += 1
+            if self._timer is None:
+                self._timer = self._reactor.call_later(RETRY_DELAY, self._retry)
+
+    def _unblock(self, way: _Way) -> None:
+        self._blocked_out.pop(way, None)
+        self._blocked_in.pop(way, None)
+
+    def _flush_blocked(self, blocked: dict[_Way, None], stalled: bool) -> None:
+        for way in list(blocked):
+            if bool(way.stalls) == stalled:
+                self._flush(way)
+
+    def _retry(self) -> None:
+        self._timer = None
+        if not self.closed:
+            self._flush_blocked(self._blocked_out, True)
+            self._flush_blocked(self._blocked_in, True)
+            self._update()
+
+    def _update(self) -> None:
+        """Wait for what can be done now, and for nothing else."""
+        if self.closed:
+            return
+        wanted = 0 if self._blocked_in else READ
+        if self._blocked_out:
+            if not all(way.stalls for way in self._blocked_out):
+                wanted |= WRITE
+        elif self._resting:
+            resting, self._resting = self._resting, []
+            for peer in resting:
+                self._wait(peer)
+        if wanted != self._interest:
+            self._interest = wanted
+            self._reactor.modify(self._fd, wanted)
+
+    def _wait(self, peer: _Peer) -> None:
+        """Wait for a program-side socket as its state demands."""
+        wanted = 0 if peer in self._resting else READ
+        if peer.to_program in self._blocked_in and not peer.to_program.stalls:
+            wanted |= WRITE
+        if wanted != peer.interest:
+            peer.interest = wanted
+            self._reactor.modify(peer.fd, wanted)
+
+    # --- what is told
+
+    def _collect_errors(self) -> None:
+        """Read the error queue and report each peer's errors once."""
+        told: dict[tuple[Address, int], None] = {}
+        for error, name in datagram_errors.queued(self.remote, ERRORS_IN_A_TURN):
+            self.path_mtu = error.mtu or self.path_mtu
+            peer = self._by_identity.get(identity(pack(name, self.remote.family)))
+            if peer is not None and error.origin != datagram_errors.ORIGIN_LOCAL:  # those, sending has told already
+                told[peer.address, error.errno] = None
+        self.remote.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # reading the queue leaves some pending errors set
+        for address, number in told:
+            self._report(address, number)
+
+    def _report(self, address: Address, number: int) -> None:
+        """Call `on_error` soon: it may close this relay, which must not happen amid a batch."""
+        if (on_error := self._on_error) is not None:
+            self._reactor.call_soon(lambda: None if self.closed else on_error(self, address, number))
+
+    def _keep_unclaimed(self, name: bytes, datagrams: list[bytes]) -> None:
+        """Keep datagrams from an address that is no peer, and tell of it; the oldest make room."""
+        if (on_new_peer := self._on_new_peer) is None or self._connected:
+            self.lost += len(datagrams)
+            return
+        key, address = identity(name), unpack(name)
+        if all(known != key for known, _ in self._unclaimed):
+            self._reactor.call_soon(lambda: None if self.closed else on_new_peer(self, address))
+        self._unclaimed.extend((key, datagram) for datagram in datagrams)
+        while len(self._unclaimed) > KEEP_UNCLAIMED:
+            self._unclaimed.popleft()
+            self.lost += 1
+
+    def _claim(self, peer: _Peer) -> None:
+        """Deliver what came from a new peer before it was one."""
+        key = identity(peer.target)
+        peer.to_program.held.extend(datagram for known, datagram in self._unclaimed if known == key)
+        self._unclaimed = deque(entry for entry in self._unclaimed if entry[0] != key)
+        self._flush(peer.to_program)
+        self._update()
+
+    def _fail(self, error: OSError) -> None:
+        self.close()
+        self._done(self, error)
+
+
+def _join_datagrams(sock: socket.socket) -> None:
+    """Take datagrams that arrive joined (a program that sends by UDP_SEGMENT, a network card's GRO) as they are."""
+    try:
+        sock.setsockopt(SOL_UDP, UDP_GRO, 1)
+    except OSError:  # before Linux 5.0 the kernel cuts them for us
+        pass
+
+
+def _leave_peer(remote: socket.socket) -> None:
+    """Take a connected UDP socket's peer away, and nothing else.
+
+    __udp_disconnect() also forgets the device of SO_BINDTODEVICE, and the port unless it was asked for by number, which
+    one that was bound to port 0 was not. Both are given back at once; to a socket without a device anybody may give one
+    (Linux 5.7). Datagrams that arrive in these microseconds are refused.
+    """
+    host, port, *scope = remote.getsockname()
+    device = remote.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)
+    disconnect(remote.fileno())
+    if device:
+        remote.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
+    host, now, *scope = remote.getsockname()
+    if now != port:
+        remote.bind((host, port, *scope))

@@ -1,7 +1,12 @@
-"""struct sockaddr_in and sockaddr_in6 as bytes: what recvmmsg(2) and sendmmsg(2) speak, and netlink nearly so."""
+"""struct sockaddr_in and sockaddr_in6 as bytes, and the calls that take them as they are.
+
+recvmmsg(2) and sendmmsg(2) speak them; `socket` speaks tuples, looks each address up anew, and has no AF_UNSPEC.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import os
 import socket
 import struct
 
@@ -46,3 +51,30 @@ def unpack(raw: bytes) -> Address:
 def identity(raw: bytes) -> bytes:
     """Port and address alone, to compare by: without scope and flow label, which are set in one direction only."""
     return raw[2:8] if raw[:2] == _FAMILY.pack(socket.AF_INET) else raw[2:4] + raw[8:24]
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.connect.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+_libc.sendto.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+_libc.sendto.restype = ctypes.c_ssize_t
+
+
+def _check(result: int) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def connect_to(descriptor: int, raw: bytes) -> None:
+    """connect(2). Raises OSError."""
+    _check(_libc.connect(descriptor, raw, len(raw)))
+
+
+def disconnect(descriptor: int) -> None:
+    """Take the peer of a datagram socket away: connect(2) to AF_UNSPEC, which is 0. Raises OSError."""
+    _check(_libc.connect(descriptor, bytes(16), 16))
+
+
+def send_to(descriptor: int, data: bytes, raw: bytes | None) -> None:
+    """Send one datagram without waiting, to `raw` or where the socket is connected (sendto(2)). Raises OSError."""
+    _check(_libc.sendto(descriptor, data, len(data), socket.MSG_DONTWAIT, raw, len(raw) if raw else 0))

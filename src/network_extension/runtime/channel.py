@@ -23,7 +23,6 @@ MAX_QUEUED_BYTES = 16 << 20
 _ANCILLARY = socket.CMSG_SPACE(MAX_FDS * 4)
 # MSG_CMSG_CLOEXEC: else a child started between two calls would inherit the descriptor (unix(7)).
 _FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-_BROKEN = socket.MSG_TRUNC | socket.MSG_CTRUNC
 
 Message = tuple[MessageType, int, dict[str, Any], list[int]]
 
@@ -118,9 +117,10 @@ class Channel:
         """Up to `limit` messages, (type, flow id, body, descriptors) each; the descriptors are the caller's
         from then on.
 
-        [] when none is there; then `eof` tells whether more can come. Raises WireError for a message that is
-        not one of ours, its descriptors closed; what came before it in the same call is lost, so end the
-        channel.
+        [] when none is there; then `eof` tells whether more can come. A message may have fewer descriptors
+        than it was sent with: at the limit of open files the kernel drops them (MSG_CTRUNC), which must cost
+        that one request and not the channel, so count them. Raises WireError for a message that is not one of
+        ours, its descriptors closed; what came before it in the same call is lost, so end the channel.
         """
         messages: list[Message] = []
         view, sock = self._view, self._sock
@@ -137,8 +137,8 @@ class Channel:
                 break
             fds = _descriptors(ancillary) if ancillary else []
             try:
-                if flags & _BROKEN:
-                    raise WireError("a message was cut off: too long, or the limit of open files is reached")
+                if flags & socket.MSG_TRUNC:
+                    raise WireError(f"a message of more than {MAX_MESSAGE} bytes")
                 kind, flow, body = decode(view[:size])
             except WireError:
                 _close_all(fds)

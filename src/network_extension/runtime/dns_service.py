@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..core.dns_messages import DnsMessageError, Rcode, error_reply, parse_answers
+from ..core.dns_messages import DnsMessageError, error_reply, parse_answers
 from ..linux.reactor import EDGE, READ, WRITE, Reactor, Timer
 from ..linux.sockets import family_of
 from ..linux.splice import PipePool, Relay
@@ -25,23 +25,8 @@ if TYPE_CHECKING:
 RETRY_AFTER, GIVE_UP_AFTER = 1.5, 8.0
 MOST_QUERIES = 1024
 DNS_PORT = 53
+SERVFAIL = 2  # RFC 1035 section 4.1.1
 _MOST_TCP_BUFFER = 1 << 17
-
-
-def name_servers(resolv_conf: str) -> list[str]:
-    """The servers of a resolv.conf(5), at most three as in glibc; the loopback address when it names none."""
-    found = []
-    for line in resolv_conf.splitlines():
-        words = line.split()
-        if len(words) >= 2 and words[0] == "nameserver":
-            found.append(words[1])
-    return found[:3] or ["127.0.0.1"]
-
-
-def sandbox_resolv_conf(resolv_conf: str, server: str) -> str:
-    """The host's resolv.conf with our server in place of its own; search list and options stay."""
-    kept = [line for line in resolv_conf.splitlines() if line.split()[:1] not in (["nameserver"], [])]
-    return "\n".join([*kept, f"nameserver {server}", ""])
 
 
 class _Query:
@@ -99,7 +84,7 @@ class _Query:
 
     def _fail(self) -> None:
         try:
-            self.service.reply(error_reply(self.data, Rcode.SERVFAIL), self.client)
+            self.service.reply(error_reply(self.data, SERVFAIL), self.client)
         except DnsMessageError:
             pass  # not even a header: there is nothing to answer
         self.close()

@@ -16,13 +16,14 @@ from typing import NoReturn
 from ..core.flow_decision import Policy, ProviderSlot, ProviderState
 from ..core.host_names import HostNames
 from ..core.packets import PacketError, flow_key
+from ..core.resolv_conf import name_servers
 from ..linux.echo import EchoRelay
 from ..linux.nfqueue import ACCEPT, DROP, Queue
 from ..linux.processes import ProcessFinder
 from ..linux.reactor import READ, Reactor
 from ..linux.sock_diag import DestroyEvents, SocketTable
 from .channel import Channel
-from .dns_service import DNSService, name_servers
+from .dns_service import DNSService
 from .flow_log import FlowLog
 from .intercepted import TCP, UDP, InterceptedFlow, Pipeline
 from .keeper import Kit

@@ -339,15 +339,25 @@ class LinkedFlow:
         if isinstance(self.flow, UDPFlow):
             waiting.set_result(None)
             return
-        waiting.set_result(_take_socket(fds))
+        try:
+            waiting.set_result(_take_socket(fds))
+        except WireError as error:
+            self._attached = None
+            waiting.set_exception(FlowError(FlowErrorCode.INTERNAL, f"flow {self.id}: {error}"))
 
     def on_peer(self, body: Body, fds: list[int]) -> None:
         """PEER: a socket for the datagrams between the program and one remote."""
         if not isinstance(self.flow, UDPFlow):
             raise WireError("the flow is not UDP")
         remote = Endpoint(*endpoint_field(body, "remote"))
-        self.flow._add_peer(remote, _take_socket(fds))
         waiting = self._peers.pop(remote, None) if self._peers else None
+        try:
+            self.flow._add_peer(remote, _take_socket(fds))
+        except WireError as error:
+            if waiting is None or waiting.done():
+                raise
+            waiting.set_exception(FlowError(FlowErrorCode.INTERNAL, f"flow {self.id}: {error}"))
+            return
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
 
@@ -380,7 +390,9 @@ class LinkedFlow:
         reason = text_field(body, "reason", "")
         result = RelayResult(int_field(body, "in", 0), int_field(body, "out", 0), _error_code(code), reason)
         self._link.flows.pop(self.id, None)
-        if self._relayed is not None and not self._relayed.done() and (self.flow._opened or not code):
+        # A relay that opened the flow itself may not have been told so; bytes tell that it began.
+        began = self.flow._opened or not code or result.bytes_in or result.bytes_out
+        if self._relayed is not None and not self._relayed.done() and began:
             self._relayed.set_result(result)
         self.end(FlowError(code or FlowErrorCode.NOT_CONNECTED, reason or f"flow {self.id} has ended"))
 
@@ -412,7 +424,8 @@ def _error_code(code: int) -> FlowErrorCode | None:
 
 def _take_socket(fds: list[int]) -> socket.socket:
     if len(fds) != 1:
-        raise WireError(f"one descriptor is needed, not {len(fds)}")
+        hint = "" if fds else ": it was lost; the limit of open files may be reached (ulimit -n)"
+        raise WireError(f"one descriptor is needed, not {len(fds)}{hint}")
     try:
         sock = socket.socket(fileno=fds[0])
     except OSError as error:

@@ -44,14 +44,17 @@ def pack_hello(
 
 
 def unpack_hello(body: dict[str, Any], fds: list[int]) -> Hello:
-    """What HELLO says. The descriptors are closed. Raises WireError, which names the rule that is wrong."""
+    """What HELLO says. Closes the descriptors and empties their list.
+
+    Raises WireError, which names the rule that is wrong.
+    """
     try:
         data = body.get("settings")
         if "settings_size" in body:
             data = _from_memfd(int_field(body, "settings_size", None, 1, MAX_SETTINGS), fds)
     finally:
-        for fd in fds:
-            os.close(fd)
+        while fds:
+            os.close(fds.pop())
     kind = text_field(body, "kind")
     if kind not in KINDS:
         raise WireError(f"kind: {kind[:60]!r} is not one of {', '.join(KINDS)}")

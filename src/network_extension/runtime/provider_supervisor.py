@@ -122,6 +122,7 @@ class ProviderProcess:
         self._cancel_timer()
         self.name = str(body.get("name") or body.get("class") or self.spec)
         self._change("running")
+        self._supervisor.greet(self)
         self.connect()
         restarted = f" again after {self.failures} failure{'s' if self.failures != 1 else ''}" if self.failures else ""
         self._supervisor.report(
@@ -151,6 +152,10 @@ class ProviderProcess:
             return
         self._send(MessageType.PING)
         self._timer = reactor.call_later(PING_INTERVAL, self._ping)
+
+    def forgive(self) -> None:
+        """Count silence anew from now on."""
+        self._last_pong = self._supervisor.reactor.clock()
 
     def kill(self, why: str) -> None:
         """End the process at once; its death is dealt with when the kernel reports it."""
@@ -237,6 +242,7 @@ class ProviderSupervisor:
         self.engine_is_there, self.progressed = engine_is_there, progressed
         self.stopping = self.command_started = False
         self.failure: ProviderError | None = None
+        self._path: dict[str, Any] | None = None
         self.providers = [ProviderProcess(self, index, spec, config) for index, (spec, config) in enumerate(specs)]
 
     def start(self) -> None:
@@ -281,6 +287,21 @@ class ProviderSupervisor:
         """Pass a system event on to all."""
         for provider in self.providers:
             provider.tell(kind, body)
+
+    def set_path(self, path: dict[str, Any]) -> None:
+        """The network path has changed; providers that start later are told when they are ready."""
+        self._path = path
+        self.tell_all(MessageType.PATH, path)
+
+    def greet(self, provider: ProviderProcess) -> None:
+        """Tell a provider that has just become ready what the others know."""
+        if self._path is not None:
+            provider.tell(MessageType.PATH, self._path)
+
+    def forgive(self) -> None:
+        """After a sleep nobody could answer pings."""
+        for provider in self.providers:
+            provider.forgive()
 
     def stop(self, reason: int, grace: float) -> None:
         """Stop them all."""

@@ -21,14 +21,16 @@ import socket
 import time
 
 from ..core.flow_decision import Policy
+from ..core.resolv_conf import name_servers, sandbox_resolv_conf
 from ..errors import DatapathError, ExitCode, NetworkExtensionError
 from ..linux import namespaces
+from ..linux.path_monitor import PathMonitor, SleepDetector, read_path
 from ..linux.reactor import READ, Reactor
 from ..linux.signals import SignalReader
+from ..path import Path, PathStatus
 from . import keeper
 from .channel import Channel
 from .command import Command, exit_as, find_command
-from .dns_service import sandbox_resolv_conf
 from .flow_log import FlowLog
 from .options import EngineOptions, RunOptions, SandboxOptions
 from .provider_supervisor import ProviderSupervisor, describe_status
@@ -38,6 +40,8 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signa
 STOP_REASON_NONE = 0
 ENGINE_RESTARTS = 5
 LEFTOVER_GRACE = 1.0
+SLEEP_INTERVAL = 1.0
+PATH_SETTLES = 0.05
 
 
 def has_ipv6() -> bool:
@@ -65,6 +69,7 @@ class Sandbox:
         self._ready_slots: set[int] = set()
         self._engine: Channel | None = None
         self._control, self._keeper_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._path_pending = False
         self._resolv_conf = _read("/etc/resolv.conf")
         self._ipv6 = has_ipv6()
         self._providers = ProviderSupervisor(
@@ -79,6 +84,41 @@ class Sandbox:
             progressed=self._progress,
         )
 
+    def _watch_network(self) -> None:
+        """Tell providers of changes of the path and of sleep. Without providers nobody asks."""
+        self._path = Path()
+        self._monitor = PathMonitor()
+        self._sleep = SleepDetector(SLEEP_INTERVAL, *_clocks())
+        self._reactor.register(self._monitor.fileno(), READ, self._path_event)
+        self._reactor.call_later(SLEEP_INTERVAL, self._look_for_sleep)
+        self._tell_path()
+
+    def _path_event(self, events: int) -> None:
+        """Changes come in bursts: look once they have settled."""
+        if self._monitor.drain() and not self._path_pending:
+            self._path_pending = True
+            self._reactor.call_later(PATH_SETTLES, self._tell_path)
+
+    def _tell_path(self) -> None:
+        self._path_pending = False
+        path = read_path(tuple(name_servers(self._resolv_conf)))
+        if path != self._path:
+            before, self._path = self._path, path
+            self._providers.set_path(path.to_dict())
+            if before.status is not PathStatus.INVALID:
+                text = f"network path: {path.status.name.lower()} by {', '.join(path.interfaces) or 'no interface'}"
+                self._log.event("path", text, path=path.to_dict())
+
+    def _look_for_sleep(self) -> None:
+        if gap := self._sleep.look(*_clocks()):
+            self._log.event("wake", f"woke after about {gap:.0f} s of sleep; providers were told", seconds=round(gap, 1))
+            # Without a power manager to announce it, sleep is known only afterwards: both calls come then, in order.
+            self._providers.tell_all(MessageType.SLEEP)
+            self._providers.tell_all(MessageType.WAKE)
+            self._providers.forgive()
+            self._tell_path()
+        self._reactor.call_later(SLEEP_INTERVAL, self._look_for_sleep)
+
     def run(self) -> int:
         """Run to the end; the exit status."""
         namespaces.process_control(namespaces.PR_SET_CHILD_SUBREAPER, 1)
@@ -88,6 +128,8 @@ class Sandbox:
             self._start_keeper()
             self._start_engine()
             self._providers.start()
+            if self._options.providers:
+                self._watch_network()
             self._reactor.run()
         finally:
             self._take_down()
@@ -328,6 +370,11 @@ def forbidden(error: DatapathError) -> DatapathError:
         advice = "user namespaces are forbidden or used up; next step: netext doctor says which setting allows them"
         return DatapathError(f"{error}; {advice}", errno=error.errno, exit_code=ExitCode.NOT_PERMITTED)
     return error
+
+
+def _clocks() -> tuple[float, float]:
+    """CLOCK_BOOTTIME and CLOCK_MONOTONIC."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME), time.monotonic()
 
 
 def _raise_descriptor_limit() -> None:
