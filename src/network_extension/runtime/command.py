@@ -76,6 +76,8 @@ class Command:
             os.write(writer, f"{error.errno}:{error}".encode())
         except DatapathError as error:
             os.write(writer, f"{-error.errno}:{error}".encode())
+        except Exception as error:
+            os.write(writer, f"{errno.EINVAL}:{type(error).__name__}: {error}".encode())
         finally:
             os._exit(127)
 

@@ -58,7 +58,7 @@ class Sandbox:
 
     def __init__(self, options: RunOptions) -> None:
         self._options = options
-        self._path = find_command(options.command[0])
+        self._program = find_command(options.command[0])
         self._log = FlowLog(options.log_mode)
         self._reactor = Reactor(time.monotonic, self._fault)
         self._signals = SignalReader((*FORWARDED, signal.SIGCHLD))
@@ -86,7 +86,7 @@ class Sandbox:
 
     def _watch_network(self) -> None:
         """Tell providers of changes of the path and of sleep. Without providers nobody asks."""
-        self._path = Path()
+        self._network_path = Path()
         self._monitor = PathMonitor()
         self._sleep = SleepDetector(SLEEP_INTERVAL, *_clocks())
         self._reactor.register(self._monitor.fileno(), READ, self._path_event)
@@ -102,8 +102,8 @@ class Sandbox:
     def _tell_path(self) -> None:
         self._path_pending = False
         path = read_path(tuple(name_servers(self._resolv_conf)))
-        if path != self._path:
-            before, self._path = self._path, path
+        if path != self._network_path:
+            before, self._network_path = self._network_path, path
             self._providers.set_path(path.to_dict())
             if before.status is not PathStatus.INVALID:
                 text = f"network path: {path.status.name.lower()} by {', '.join(path.interfaces) or 'no interface'}"
@@ -241,7 +241,7 @@ class Sandbox:
     def _start_command(self) -> None:
         self._providers.command_started = True
         try:
-            self._command = Command(self._path, self._options.command, self._keeper_pid, self._signals.mask_before)
+            self._command = Command(self._program, self._options.command, self._keeper_pid, self._signals.mask_before)
         except NetworkExtensionError as error:
             self._fail(error)
 
