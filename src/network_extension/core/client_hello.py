@@ -155,10 +155,11 @@ class _Reader:
         # One name of type host_name; nobody ever defined another type, and OpenSSL refuses both others and more.
         if kind or names:
             self.fail("not exactly one server name")
-        labels = name.removesuffix(b".").split(b".")
-        if name.translate(None, _HOST_BYTES) or len(name) > 254 or not all(0 < len(part) < 64 for part in labels):
+        name = name.removesuffix(b".")
+        labels = name.split(b".")
+        if len(name) > 253 or name.translate(None, _HOST_BYTES) or not all(0 < len(part) < 64 for part in labels):
             self.fail(f"no host name: {name[:80]!r}")
-        return name.removesuffix(b".").decode("ascii")
+        return name.decode("ascii")
 
     def application_protocols(self) -> tuple[str, ...]:
         names, protocols = self.only_vector(2), []

@@ -143,6 +143,8 @@ def _parse_head(packet: bytes) -> PacketHead:
         elif protocol == UDP:
             source_port, port = _PORTS(packet, at)
             payload = at + 8
+        if payload > length:
+            raise PacketError(f"a header that ends at byte {payload} of a packet of {length}")
     # What PacketHead(...) does, without its Python frame.
     return tuple.__new__(
         PacketHead,

@@ -103,7 +103,7 @@ def interface_statistics(
 
 
 def custom_block(enterprise: int, data: bytes, *, copyable: bool = True, comment: str = "") -> bytes:
-    """A block that only readers of an enterprise (its IANA number) understand; all others skip it.
+    """A block that only readers of an enterprise (its IANA number) understand; Wireshark lists it as a frame of data.
 
     `copyable` says whether a tool that edits the file may take it over. The data are padded to a multiple of 4 bytes
     with zeros: say in them how long they are.

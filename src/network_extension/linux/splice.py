@@ -135,6 +135,15 @@ class Relay:
         """Bytes from the remote end to the program."""
         return self._in.moved
 
+    @property
+    def drained(self) -> bool:
+        """Whether all that the program sent, its end included, has been handed to the remote socket."""
+        return self._out.ended
+
+    def close(self) -> None:
+        """Close both ends in order and forget them, without calling `done`; what was sent is still delivered."""
+        self._release()
+
     def abort(self) -> None:
         """Reset both ends and forget them, without calling `done`."""
         for direction in (self._out, self._in):

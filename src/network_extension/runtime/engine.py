@@ -35,6 +35,8 @@ from .udp_interceptor import SocketStock, UDPInterceptor
 from .wire import MessageType
 
 STATISTICS_INTERVAL = 2.0
+LINGER = 30.0
+DRAIN_STEP = 0.005
 
 
 class Engine:
@@ -43,7 +45,7 @@ class Engine:
     def __init__(self, control: Channel, kit: Kit, command: int, options: EngineOptions) -> None:
         self.reactor = Reactor(time.monotonic, self._fault)
         self.log = FlowLog(options.log_mode)
-        self._control, self._number = control, 0
+        self._control, self._number, self._grace = control, 0, options.grace
         self._started = time.monotonic()
         self.slots = [ProviderSlot(index, name, policy=options.policy) for index, name in enumerate(options.providers)]
         self.pipeline = Pipeline(self.reactor, self.slots, options.deadline)
@@ -121,7 +123,7 @@ class Engine:
         """The supervisor speaks, or is gone."""
         for kind, number, body, fds in self._control.receive():
             if kind is MessageType.ATTACH_PROVIDER:
-                self._attach_provider(number, fds.pop())
+                self._attach_provider(number, str(body.get("name", "")), fds)
             elif kind is MessageType.PROVIDER_STATE:
                 self.slots[number].state = ProviderState(body["state"])
             elif kind is MessageType.FINISH:
@@ -131,10 +133,13 @@ class Engine:
         if self._control.eof:
             self.reactor.stop()
 
-    def _attach_provider(self, index: int, descriptor: int) -> None:
+    def _attach_provider(self, index: int, name: str, descriptors: list[int]) -> None:
+        if not descriptors:  # out of descriptors when the message came: the provider stays dead, its policy applies
+            self.log.event("limit", f"provider {self.slots[index].name}: no descriptor left for it; raise ulimit -n")
+            return
         slot = self.slots[index]
-        slot.state = ProviderState.STARTING
-        channel = Channel(socket.socket(fileno=descriptor))
+        slot.state, slot.name = ProviderState.STARTING, name or slot.name
+        channel = Channel(socket.socket(fileno=descriptors.pop()))
         self.pipeline.links[index] = ProviderLink(self.reactor, self.pipeline, slot, channel, self._lost, self._running)
 
     def _running(self, link: ProviderLink) -> None:
@@ -152,8 +157,15 @@ class Engine:
             self.log.event("queue", text, overflows=count)
         self.reactor.call_later(STATISTICS_INTERVAL, self._watch_queue)
 
-    def _finish(self) -> None:
-        """The command has ended: end the flows, say the summary, tell the supervisor."""
+    def _finish(self, waited: float = 0.0) -> None:
+        """The command has ended. What it sent must still go out, as it would from a kernel socket; then end the flows.
+
+        Provider-carried flows get the providers' grace period for it, relayed ones `LINGER` seconds.
+        """
+        limit = LINGER if self.tcp.has_undrained_relays() else self._grace
+        if waited < limit and (self.tcp.is_busy() or self.udp.is_busy() or waited < DRAIN_STEP):
+            self.reactor.call_later(DRAIN_STEP, lambda: self._finish(waited + DRAIN_STEP))
+            return
         self.tcp.close_all()
         self.udp.close_all()
         self.dns.close()
@@ -218,7 +230,7 @@ def _wait_for_kit(channel: Channel) -> tuple[Kit | None, int]:
     while not channel.eof:
         select.select([channel], [], [])
         for kind, command, _, fds in channel.receive(1):
-            if kind is MessageType.KIT:
+            if kind is MessageType.KIT and len(fds) >= 10:
                 return Kit(*fds), command
     return None, 0
 

@@ -36,6 +36,8 @@ class EngineOptions(NamedTuple):
     log_mode: str = "lines"
     trace: str | None = None
     ipv6: bool = True
+    grace: float = 5.0
+    """Seconds that flows carried by providers have to end when the command has ended."""
     resolv_conf: str = ""
     """The host's, whose servers are asked."""
 

@@ -185,12 +185,12 @@ class ProviderHost:
     async def _start(self, body: dict[str, Any]) -> None:
         if self._provider is not None:
             raise WireError("START came twice")
-        self._name = text_field(body, "name", self._spec)[:200]
         try:
             provider = load_provider(self._spec)
         except LoaderError as error:
             self._start_failed(str(error), error.exit_code)
             return
+        self._name = text_field(body, "name", "")[:200] or type(provider).__name__
         provider._stage = self
         self._provider = provider
         self._configure(object_field(body, "config"))

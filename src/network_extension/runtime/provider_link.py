@@ -170,7 +170,6 @@ class ProviderLink:
             return
         self.slot.kind = ProviderKind(hello.kind)
         self.slot.matcher = TransparentProxyMatcher(hello.settings) if hello.settings is not None else None
-        self.slot.name = hello.name
         if self.slot.state is not ProviderState.RUNNING:
             self.slot.state = ProviderState.RUNNING
             self._running(self)

@@ -38,8 +38,11 @@ def describe_status(status: int) -> str:
 class ProviderProcess:
     """One provider: its process now, and its history."""
 
-    def __init__(self, supervisor: ProviderSupervisor, index: int, spec: str, config: dict[str, Any]) -> None:
+    def __init__(
+        self, supervisor: ProviderSupervisor, index: int, spec: str, config: dict[str, Any], number: int = 1
+    ) -> None:
         self._supervisor, self.index, self.spec, self.config = supervisor, index, spec, config
+        self._suffix = f"#{number}" if number > 1 else ""  # the same provider, again: a log must tell them apart
         self.name, self.state = spec, "starting"
         self.pid = 0
         self.failures = 0
@@ -65,7 +68,7 @@ class ProviderProcess:
         self._channel, self._why_killed = Channel(mine), ""
         self._started_at = self._last_pong = reactor.clock()
         reactor.register(mine.fileno(), READ, self._readable)
-        self._send(MessageType.START, {"config": self.config, "options": None, "name": self.spec})
+        self._send(MessageType.START, {"config": self.config, "options": None})
         self._change("starting")
         self._timer = reactor.call_later(START_TIMEOUT, lambda: self.kill(f"did not start within {START_TIMEOUT:.0f} s"))
 
@@ -120,7 +123,7 @@ class ProviderProcess:
 
     def _ready(self, body: dict[str, Any]) -> None:
         self._cancel_timer()
-        self.name = str(body.get("name") or body.get("class") or self.spec)
+        self.name = str(body.get("class") or self.spec) + self._suffix
         self._change("running")
         self._supervisor.greet(self)
         self.connect()
@@ -140,7 +143,7 @@ class ProviderProcess:
         for end in (mine, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         self._send(MessageType.FLOWS, None, (mine.fileno(),))
-        self._supervisor.attach(self.index, theirs.fileno())
+        self._supervisor.attach(self.index, self.name, theirs.fileno())
         mine.close()
         theirs.close()
 
@@ -232,7 +235,7 @@ class ProviderSupervisor:
         hang_timeout: float,
         signal_mask: set[int],
         report: Callable[..., None],
-        attach: Callable[[int, int], None],
+        attach: Callable[[int, str, int], None],
         state_changed: Callable[[int, str], None],
         engine_is_there: Callable[[], bool],
         progressed: Callable[[], None],
@@ -243,7 +246,11 @@ class ProviderSupervisor:
         self.stopping = self.command_started = False
         self.failure: ProviderError | None = None
         self._path: dict[str, Any] | None = None
-        self.providers = [ProviderProcess(self, index, spec, config) for index, (spec, config) in enumerate(specs)]
+        names = [spec for spec, _ in specs]
+        self.providers = [
+            ProviderProcess(self, index, spec, config, names[: index + 1].count(spec))
+            for index, (spec, config) in enumerate(specs)
+        ]
 
     def start(self) -> None:
         """Start them all at the same time."""

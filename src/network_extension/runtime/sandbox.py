@@ -40,6 +40,7 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signa
 STOP_REASON_NONE = 0
 ENGINE_RESTARTS = 5
 LEFTOVER_GRACE = 1.0
+FINISH_TIMEOUT = 40.0  # more than the engine lingers for bytes that the command sent last
 SLEEP_INTERVAL = 1.0
 PATH_SETTLES = 0.05
 
@@ -161,6 +162,7 @@ class Sandbox:
             log_mode=self._options.log_mode,
             trace=self._options.trace,
             ipv6=self._ipv6,
+            grace=self._options.grace,
             resolv_conf=self._resolv_conf,
         )
         self._engine_pid = os.fork()
@@ -221,9 +223,9 @@ class Sandbox:
             self._reactor.unregister(self._engine.fileno())
         self._progress()
 
-    def _attach(self, index: int, descriptor: int) -> None:
+    def _attach(self, index: int, name: str, descriptor: int) -> None:
         assert self._engine is not None
-        self._engine.send(MessageType.ATTACH_PROVIDER, index, None, (descriptor,))
+        self._engine.send(MessageType.ATTACH_PROVIDER, index, {"name": name}, (descriptor,))
 
     def _provider_state(self, index: int, state: str) -> None:
         self._ready_slots.discard(index)
@@ -305,7 +307,7 @@ class Sandbox:
             self._reactor.stop()
             return
         self._engine.send(MessageType.FINISH)
-        self._reactor.call_later(2.0, self._reactor.stop)
+        self._reactor.call_later(FINISH_TIMEOUT, self._reactor.stop)
 
     def _end_leftovers(self) -> None:
         """Processes that the command left in the sandbox would have no network: end them, in two steps."""

@@ -54,6 +54,7 @@ class TCPInterceptor:
         self._pool = PipePool()
         self._held: dict[FlowKey, TCPInterceptedFlow] = {}
         self.relays: set[TCPInterceptedFlow] = set()
+        self._attached: set[TCPInterceptedFlow] = set()
         for listener in listeners:
             reactor.register(listener.fileno(), READ, lambda events, listener=listener: self._accept_all(listener))
 
@@ -173,6 +174,7 @@ class TCPInterceptor:
         """Hand out the program's socket; ours stays open, so that a dead provider's flow can still be reset."""
         if flow.state is FlowState.OPEN and flow.program is not None and flow.link is not None and flow.relay is None:
             flow.attached = True
+            self._attached.add(flow)
             flow.link.attached(flow, flow.program.fileno())
         elif flow.link is not None:
             self.close(flow, FlowErrorCode.NOT_CONNECTED, "both")
@@ -196,6 +198,7 @@ class TCPInterceptor:
         flow.relay = Relay(self._reactor, self._pool, program, remote, lambda relay, error: self._relayed(flow, error))
         flow.first_packet = b""
         self.relays.add(flow)
+        self._attached.discard(flow)
         flow.relay.start(False, remote_registered)
 
     def _relayed(self, flow: TCPInterceptedFlow, error: OSError | None) -> None:
@@ -262,6 +265,7 @@ class TCPInterceptor:
         """Close what is open, count, and tell the pipeline."""
         self._held.pop(flow.key, None)
         self.relays.discard(flow)
+        self._attached.discard(flow)
         if flow.relay is not None:
             flow.bytes_out, flow.bytes_in = flow.relay.sent, flow.relay.received
         else:
@@ -276,11 +280,19 @@ class TCPInterceptor:
         flow.relay = flow.program = flow.remote_socket = None
         self._pipeline.finish(flow, error)
 
+    def is_busy(self) -> bool:
+        """Whether bytes that a program sent are still on their way, although the program may be gone."""
+        return bool(self._attached) or self.has_undrained_relays()
+
+    def has_undrained_relays(self) -> bool:
+        """Whether a relay has not yet passed on the end of what its program sent."""
+        return any(not flow.relay.drained for flow in self.relays if flow.relay is not None)
+
     def close_all(self) -> None:
-        """Reset whatever is left, at the end of the sandbox."""
-        for flow in [*self._held.values(), *self.relays]:
+        """End whatever is left, at the end of the sandbox."""
+        for flow in [*self._held.values(), *self.relays, *self._attached]:
             if flow.relay is not None:
-                flow.relay.abort()
+                flow.relay.close()
             flow.reason = flow.reason or "the sandbox ended"
             self._decide(flow, DROP)
             self._finish(flow, FlowErrorCode.ABORTED)

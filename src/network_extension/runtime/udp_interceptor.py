@@ -309,6 +309,10 @@ class UDPInterceptor:
             self._finish(flow, 0)
         self._reactor.call_later(SWEEP_INTERVAL, self._sweep)
 
+    def is_busy(self) -> bool:
+        """Whether datagrams wait for a decision or a socket."""
+        return any(flow.held for flow in self._flows.values())
+
     def close_all(self) -> None:
         """End whatever is left, at the end of the sandbox."""
         for flow in list(self._flows.values()):

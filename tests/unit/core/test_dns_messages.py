@@ -301,7 +301,11 @@ def wire_labels(parts: list[bytes]) -> bytes:
 def messages(draw: st.DrawFn) -> bytes:
     """A reply with records of all the kinds that are looked at, compressed here and there."""
     question = wire_labels(draw(names))
-    owners = st.one_of(st.just(QUESTION_NAME), names.map(wire_labels), labels.map(lambda part: bytes([len(part)]) + part + QUESTION_NAME))
+    owners = st.one_of(
+        st.just(QUESTION_NAME),
+        names.map(wire_labels),
+        labels.map(lambda part: bytes([len(part)]) + part + QUESTION_NAME),
+    )
     datas: dict[int, st.SearchStrategy[bytes]] = {
         A: st.binary(min_size=4, max_size=4),
         AAAA: st.binary(min_size=16, max_size=16),

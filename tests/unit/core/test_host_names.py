@@ -114,9 +114,7 @@ def test_no_text_of_a_hosts_file_raises(text: str) -> None:
     HostNames().learn_hosts_file(text)
 
 
-events = st.lists(
-    st.tuples(st.integers(0, 20), st.integers(0, 3), st.integers(0, 400), st.booleans()), max_size=60
-)
+events = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 3), st.integers(0, 400), st.booleans()), max_size=60)
 
 
 @given(events)

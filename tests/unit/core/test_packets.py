@@ -43,9 +43,7 @@ FAMILIES = pytest.mark.parametrize(
     ("program", "server"), [(PROGRAM4, SERVER4), (PROGRAM6, SERVER6)], ids=["ipv4", "ipv6"]
 )
 ports = st.integers(0, 0xFFFF)
-addresses = st.sampled_from([4, 16]).flatmap(
-    lambda size: st.tuples(*[st.binary(min_size=size, max_size=size)] * 2)
-)
+addresses = st.sampled_from([4, 16]).flatmap(lambda size: st.tuples(*[st.binary(min_size=size, max_size=size)] * 2))
 
 
 def ip_packet(protocol: int, source: bytes, destination: bytes, body: bytes, extensions: bytes = b"") -> bytes:
@@ -63,7 +61,9 @@ def ip_packet(protocol: int, source: bytes, destination: bytes, body: bytes, ext
 def tcp_segment(flags: int, sequence: int = 1000, acknowledgement: int = 0, payload: bytes = b"") -> bytes:
     # A timestamp option, so that the header is not the shortest.
     options = b"\x01\x01\x08\x0a" + bytes(8)
-    return struct.pack(">HHIIBBHHH", 40000, 443, sequence, acknowledgement, 8 << 4, flags, 64240, 0, 0) + options + payload
+    return (
+        struct.pack(">HHIIBBHHH", 40000, 443, sequence, acknowledgement, 8 << 4, flags, 64240, 0, 0) + options + payload
+    )
 
 
 def pseudo_header(head: PacketHead, segment: bytes) -> bytes:
@@ -183,7 +183,12 @@ def fragment6(offset_and_flags: int) -> bytes:
 
 @pytest.mark.parametrize(
     ("packet", "offset", "ports"),
-    [(fragment4(0x2000), 0, (1, 2)), (fragment4(3), 24, (0, 0)), (fragment6(1), 0, (1, 2)), (fragment6(24), 24, (0, 0))],
+    [
+        (fragment4(0x2000), 0, (1, 2)),
+        (fragment4(3), 24, (0, 0)),
+        (fragment6(1), 0, (1, 2)),
+        (fragment6(24), 24, (0, 0)),
+    ],
     ids=["first ipv4", "later ipv4", "first ipv6", "later ipv6"],
 )
 def test_fragments(packet: bytes, offset: int, ports: tuple[int, int]) -> None:
@@ -222,6 +227,8 @@ def test_a_head_may_be_cut_off_behind_the_headers_and_nowhere_before(program: by
         b"\x44" + bytes(59),  # a header of 16 bytes
         struct.pack(">BBHHHBBH4s4s", 0x45, 0, 19, 0, 0, 64, UDP, 0, PROGRAM4, SERVER4) + bytes(40),
         ip_packet(TCP, PROGRAM4, SERVER4, struct.pack(">HHIIBBHHH", 1, 2, 0, 0, 4 << 4, SYN, 0, 0, 0)),
+        ip_packet(TCP, PROGRAM4, SERVER4, struct.pack(">HHIIBBHHH", 1, 2, 0, 0, 8 << 4, SYN, 0, 0, 0)),
+        ip_packet(UDP, PROGRAM6, SERVER6, struct.pack(">HH", 1, 2)),
     ],
 )
 def test_what_is_no_packet_is_refused(packet: bytes) -> None:
@@ -304,7 +311,12 @@ def test_what_is_not_reset() -> None:
     syn = tcp_segment(SYN)
     with pytest.raises(UnanswerableError, match="reset"):
         tcp_reset(ip_packet(TCP, PROGRAM4, SERVER4, tcp_segment(RST)))
-    for source, destination in [("0.0.0.0", "192.0.2.1"), ("192.0.2.1", "224.0.0.1"), ("ff02::1", "::1"), ("::", "::1")]:
+    for source, destination in [
+        ("0.0.0.0", "192.0.2.1"),
+        ("192.0.2.1", "224.0.0.1"),
+        ("ff02::1", "::1"),
+        ("::", "::1"),
+    ]:
         with pytest.raises(UnanswerableError):
             tcp_reset(ip_packet(TCP, address_bytes(source), address_bytes(destination), syn))
     with pytest.raises(PacketError, match="no TCP"):
@@ -459,8 +471,8 @@ valid_packets = st.builds(
     st.sampled_from(
         [
             lambda ends, payload: udp_datagram(ends[0], 1, ends[1], 2, payload),
-            lambda ends, payload: ip_packet(TCP, *ends, tcp_segment(SYN, payload=payload)),
-            lambda ends, payload: echo_request(*ends, payload),
+            lambda ends, payload: ip_packet(TCP, ends[0], ends[1], tcp_segment(SYN, payload=payload)),
+            lambda ends, payload: echo_request(ends[0], ends[1], payload),
             lambda ends, payload: ip_packet(44, PROGRAM6, SERVER6, payload, struct.pack(">BBHI", TCP, 0, 1, 7)),
             lambda ends, payload: ip_packet(0, PROGRAM6, SERVER6, payload, bytes([UDP, 0, 5, 2, 0, 0, 1, 0])),
         ]
