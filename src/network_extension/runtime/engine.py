@@ -166,12 +166,14 @@ class Engine:
         if waited < limit and (self.tcp.is_busy() or self.udp.is_busy() or waited < DRAIN_STEP):
             self.reactor.call_later(DRAIN_STEP, lambda: self._finish(waited + DRAIN_STEP))
             return
-        self.tcp.close_all()
-        self.udp.close_all()
-        self.dns.close()
-        self.log.summary(time.monotonic() - self._started, self.dns.queries)
-        self._control.send(MessageType.FINISHED)
-        self.reactor.stop()
+        try:
+            self.tcp.close_all()
+            self.udp.close_all()
+            self.dns.close()
+            self.log.summary(time.monotonic() - self._started, self.dns.queries)
+        finally:
+            self._control.send(MessageType.FINISHED)
+            self.reactor.stop()
 
     def _fault(self, error: Exception) -> None:
         """A fault of ours in one callback: say it, go on with the others."""

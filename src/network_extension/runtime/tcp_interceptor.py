@@ -14,7 +14,7 @@ import socket
 import struct
 
 from ..core.flow_decision import FlowState
-from ..core.packets import Unreachable, address_bytes, address_text, icmp_unreachable, syn_ack, tcp_reset
+from ..core.packets import PacketError, Unreachable, address_bytes, address_text, icmp_unreachable, syn_ack, tcp_reset
 from ..errors import FlowErrorCode, code_for_errno
 from ..linux.nfqueue import ACCEPT, DROP, HeldPacket, Queue
 from ..linux.reactor import EDGE, READ, WRITE, Reactor
@@ -236,7 +236,10 @@ class TCPInterceptor:
         if flow.program is not None:
             reset_on_close(flow.program)
         elif flow.first_packet and flow.state is not FlowState.OPENING and error != FlowErrorCode.TIMED_OUT:
-            self._injector.send(self._answer(flow.first_packet, error), flow.key[1])
+            try:
+                self._injector.send(self._answer(flow.first_packet, error), flow.key[1])
+            except PacketError:
+                pass  # nothing that may be answered (RFC 1122 section 3.2.2): the program times out
         self._finish(flow, error)
 
     def _answer(self, packet: bytes, error: int) -> bytes:

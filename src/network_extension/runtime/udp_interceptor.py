@@ -20,6 +20,7 @@ from ..errors import FlowErrorCode, code_for_errno, errno_for_code
 from ..linux.datagrams import DatagramRelay
 from ..linux.nfqueue import ACCEPT, DROP, HeldPacket, Queue
 from ..linux.reactor import READ, Reactor
+from ..linux.ruleset import MARK_OPEN
 from ..linux.sock_diag import DestroyEvents
 from ..linux.sockets import datagram_socket, receive_descriptors
 from .intercepted import UDP, FlowKey, InterceptedFlow, Pipeline
@@ -128,7 +129,7 @@ class UDPInterceptor:
     def _more(self, flow: UDPInterceptedFlow, packet: HeldPacket, peer: Address) -> None:
         """Another datagram of a flow: it waits for the decision, or for the socket of a new peer."""
         if flow.relay is not None and peer in flow.peers and flow.peers[peer] is not None:
-            self._queue.decide(packet.id, ACCEPT)  # its socket was made while this one was on the way
+            self._queue.decide(packet.id, ACCEPT, MARK_OPEN)  # its socket was made while this one was on the way
         elif len(flow.held) >= MOST_HELD:
             self._queue.decide(packet.id, DROP)
         else:
@@ -166,7 +167,7 @@ class UDPInterceptor:
     def _release(self, flow: UDPInterceptedFlow, peer: Address, verdict: int) -> None:
         for number, to in flow.held:
             if to == peer:
-                self._queue.decide(number, verdict)
+                self._queue.decide(number, verdict, MARK_OPEN)
         flow.held = [entry for entry in flow.held if entry[1] != peer]
 
     def pass_through(self, flow: UDPInterceptedFlow) -> None:
@@ -276,7 +277,7 @@ class UDPInterceptor:
             self._queue.decide(number, DROP)
         flow.held = []
         if flow.relay is not None:
-            flow.bytes_out, flow.bytes_in = flow.relay.bytes_out, flow.relay.bytes_in
+            flow.bytes_out, flow.bytes_in = flow.relay.sent, flow.relay.received
             flow.relay.close()
             flow.relay = None
         else:

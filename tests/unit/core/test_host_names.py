@@ -34,6 +34,13 @@ def test_a_name_that_was_not_asked_for_is_not_learned() -> None:
     assert names.lookup(TWO, 1) == ("evil.example", "dns")
 
 
+def test_an_answer_without_addresses_teaches_nothing() -> None:
+    names = HostNames()
+    names.learn(answers("a.example", ("a.example", ONE, 300)), 0)
+    names.learn(answers("b.example", cnames=[("b.example", "a.example", 300)]), 0)
+    assert names.lookup(ONE, 1) == ("a.example", "dns")
+
+
 def test_names_that_lead_round_end() -> None:
     names = HostNames()
     round_trip = [("a.example", "b.example", 1), ("b.example", "a.example", 1)]
