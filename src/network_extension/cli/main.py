@@ -43,11 +43,11 @@ def _dispatch(words: list[str]) -> int:
     if command == "demo":
         from .demo import demo
 
-        return demo(rest)
+        return int(demo(rest))
     if command == "doctor":
         from .doctor import doctor
 
-        return doctor(rest)
+        return int(doctor(rest))
     if command in ("--version", "-V"):
         from .. import __version__
 

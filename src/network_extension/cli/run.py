@@ -45,14 +45,22 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--provider", action=_Provider, metavar="FILE[:CLASS]", help="a provider's file or module; repeatable, in order")
+    add(
+        "--provider", action=_Provider, metavar="FILE[:CLASS]", help="a provider's file or module; repeatable, in order"
+    )
     add("--config", action=_Config, metavar="KEY=VALUE|FILE", help="configuration: one value, or a TOML or JSON file")
     add("--json", action="store_const", const="json", dest="log", help="log as JSON Lines on standard error")
     add("--quiet", "-q", action="store_const", const="quiet", dest="log", help="no log")
     add("--policy", choices=("open", "closed"), help="what flows get when their provider is in trouble")
     add("--trace", metavar="FILE", help="write all packets, with program and decision, as pcapng")
     add("--deadline", type=_seconds, default=10.0, metavar="S", help="seconds a provider has to decide a flow (10)")
-    add("--hang-timeout", type=_seconds, default=10.0, metavar="S", help="restart a provider stuck this long; 0: never (10)")
+    add(
+        "--hang-timeout",
+        type=_seconds,
+        default=10.0,
+        metavar="S",
+        help="restart a provider stuck this long; 0: never (10)",
+    )
     add("--grace", type=_seconds, default=5.0, metavar="S", help="seconds a provider has to stop (5)")
     add("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     parser.set_defaults(providers=[], config={}, log="lines")
@@ -67,7 +75,7 @@ def _seconds(text: str) -> float:
 
 
 def read_config(text: str) -> dict[str, Any]:
-    """`KEY=VALUE` as one entry (the value as JSON if it is JSON, else as text), or the content of a TOML or JSON file."""
+    """`KEY=VALUE` as one entry (the value is JSON, or else text), or the content of a TOML or JSON file."""
     import json
 
     key, equals, value = text.partition("=")

@@ -34,6 +34,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from ..errors import FlowErrorCode
+from ..rules import Protocol
 from .rule_matching import TransparentProxyMatcher
 
 
@@ -132,7 +133,7 @@ class ProviderSlot:
             return self._policy
         return Policy.OPEN if self.kind is ProviderKind.TRANSPARENT_PROXY else Policy.CLOSED
 
-    def wants(self, protocol: int, address: bytes, port: int, host: str | None, loopback: bool) -> bool:
+    def wants(self, protocol: Protocol, address: bytes, port: int, host: str | None, loopback: bool) -> bool:
         """Whether a flow is this provider's business at all. App proxies are bound to programs, not to networks."""
         if self.matcher is None:
             return not loopback
@@ -157,7 +158,13 @@ class Decision:
     __slots__ = ("_slots", "_facts", "position", "_notes")
 
     def __init__(
-        self, slots: Sequence[ProviderSlot], protocol: int, address: bytes, port: int, host: str | None, loopback: bool
+        self,
+        slots: Sequence[ProviderSlot],
+        protocol: Protocol,
+        address: bytes,
+        port: int,
+        host: str | None,
+        loopback: bool,
     ) -> None:
         self._slots, self._facts = slots, (protocol, address, port, host, loopback)
         self.position = -1

@@ -231,15 +231,16 @@ class Batch:
     def _compose(self, limit: int, start: int, stop: int) -> list[int]:
         """Lay messages over the slots, as few as may be; for each the index behind its last slot."""
         ends: list[int] = []
+        segments, lengths = self.segments, self.lengths
         while start < stop:
             end, size = start + 1, 0
-            if self._is_joined(start):
-                assert self.segments is not None  # noqa: S101
-                size = self.segments[start]
+            if segments is None:
+                end = self._run_end(limit, start, stop)
+                size = lengths[start] if end > start + 1 else 0
+            elif 0 < segments[start] < lengths[start]:
+                size = segments[start]
                 if size > limit:
                     break
-            elif self.segments is None and (end := self._run_end(limit, start, stop)) > start + 1:
-                size = self.lengths[start]
             self._lay(len(ends), start, end, size)
             ends.append(end)
             start = end

@@ -1,8 +1,8 @@
 """What the network says of datagrams that were sent: the error queue of a UDP socket (ip(7), IP_RECVERR).
 
 An ICMP error also sets the socket's pending error, which the next call on the socket returns instead of doing its work,
-and which sendmmsg(2) loses when it comes amid a batch. The queue loses nothing and names the peer, whether the socket is
-connected or not. Reading the last ICMP entry clears the pending error (sock_dequeue_err_skb()).
+and which sendmmsg(2) loses when it comes amid a batch. The queue loses nothing, and names the peer whether the socket
+is connected or not. Reading the last ICMP entry clears the pending error (sock_dequeue_err_skb()).
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class _Way:
 class _Peer:
     """One far end that the program talks to."""
 
-    __slots__ = ("address", "event", "fd", "interest", "program", "relay", "target", "to_program", "to_remote")
+    __slots__ = ("address", "fd", "interest", "program", "relay", "target", "to_program", "to_remote")
 
     def __init__(
         self, relay: DatagramRelay, address: Address, target: bytes, program: socket.socket, named: bool
@@ -87,10 +87,10 @@ OnError = Callable[["DatagramRelay", Address, int], None]
 class DatagramRelay:
     """The datagrams of one program socket. Owns `remote` and every program-side socket that it was given.
 
-    `remote` is a bound UDP socket. If it is connected already, the datagrams to `first_peer` go to where it is connected
-    (a provider sends the flow elsewhere); else it is connected to `first_peer`, unless `connect` is false: then it takes
-    datagrams from anybody from the start. The constructor raises OSError when there is no way to the peer; `remote`
-    stays the caller's then.
+    `remote` is a bound UDP socket. If it is connected already, the datagrams to `first_peer` go to where it is
+    connected (a provider sends the flow elsewhere); else it is connected to `first_peer`, unless `connect` is false:
+    then it takes datagrams from anybody from the start. The constructor raises OSError when there is no way to the
+    peer; `remote` stays the caller's then.
 
     `done(relay, error)` is called once, after everything is closed, if `remote` broke for good; never after `close`.
     `on_new_peer(relay, address)` tells of a datagram from an address that is no peer; up to 16 such datagrams are kept
@@ -180,7 +180,9 @@ class DatagramRelay:
         program_side.setblocking(False)
         _join_datagrams(program_side)
         self.remove_peer(address)
-        peer = _Peer(self, address, target, program_side, not self._connected)
+        peer = _Peer(self, address, target, program_side)
+        if not self._connected:
+            peer.to_remote.outlet.name = target
         self._peers[address] = self._by_identity[identity(target)] = peer
         self._reactor.register(peer.fd, READ, peer.ready)
         if self._unclaimed:

@@ -21,7 +21,9 @@ FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK = 6, 10, 15, 16
 IFF_UP, IFF_NOARP = 0x1, 0x80
 RTN_UNICAST, RTN_LOCAL, RTN_THROW = 1, 2, 9
 RT_TABLE_MAIN, RT_SCOPE_HOST, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE = 254, 254, 253, 0
-ROUTE_PROTOCOL = 0x4E  # ours ('N'), so that `ip route` shows who made a route; unassigned in rtnetlink.h up to Linux 6.18
+ROUTE_PROTOCOL = (
+    0x4E  # ours ('N'), so that `ip route` shows who made a route; unassigned in rtnetlink.h up to Linux 6.18
+)
 
 _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBI")
@@ -49,7 +51,10 @@ class Interfaces:
 
     def add_veth(self, name: str, peer: str, mtu: int) -> None:
         """Make the pair `name`, `peer`, without address resolution, `mtu` in bytes."""
-        ends = [_IFINFO.pack(0, 0, 0, IFF_NOARP, IFF_NOARP) + attribute(IFLA_IFNAME, end.encode() + b"\0") for end in (name, peer)]
+        ends = [
+            _IFINFO.pack(0, 0, 0, IFF_NOARP, IFF_NOARP) + attribute(IFLA_IFNAME, end.encode() + b"\0")
+            for end in (name, peer)
+        ]
         size = attribute(IFLA_MTU, _U32.pack(mtu))
         info = nested(
             IFLA_LINKINFO,
@@ -74,11 +79,19 @@ class Interfaces:
         """Give the interface an address, e.g. `192.0.0.2/32`, usable at once (no duplicate address detection)."""
         family, packed, length = _prefix(prefix)
         body = _IFADDR.pack(family, length, 0, RT_SCOPE_UNIVERSE, index)
-        body += attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed) + attribute(IFA_FLAGS, _U32.pack(IFA_F_NODAD))
+        body += (
+            attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed) + attribute(IFA_FLAGS, _U32.pack(IFA_F_NODAD))
+        )
         self._netlink.request(f"address {prefix}", RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body)
 
     def add_route(
-        self, prefix: str, *, index: int = 0, kind: int = RTN_UNICAST, table: int = RT_TABLE_MAIN, source: str | None = None
+        self,
+        prefix: str,
+        *,
+        index: int = 0,
+        kind: int = RTN_UNICAST,
+        table: int = RT_TABLE_MAIN,
+        source: str | None = None,
     ) -> None:
         """Add a route for `prefix`: through interface `index`, or of a `kind` that needs none (RTN_THROW)."""
         family, packed, length = _prefix(prefix)

@@ -91,7 +91,21 @@ def verdict_message(queue: int, packet: int, verdict: int, mark: int | None = No
     if mark is None:
         return _VERDICT.pack(32, VERDICT, NLM_F_REQUEST, 0, 0, 0, 0, number, 12, ATTR_VERDICT_HDR, decision, packed)
     return _VERDICT_WITH_MARK.pack(
-        40, VERDICT, NLM_F_REQUEST, 0, 0, 0, 0, number, 12, ATTR_VERDICT_HDR, decision, packed, 8, ATTR_MARK, _PACKET_ID.pack(mark)
+        40,
+        VERDICT,
+        NLM_F_REQUEST,
+        0,
+        0,
+        0,
+        0,
+        number,
+        12,
+        ATTR_VERDICT_HDR,
+        decision,
+        packed,
+        8,
+        ATTR_MARK,
+        _PACKET_ID.pack(mark),
     )
 
 

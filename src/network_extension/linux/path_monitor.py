@@ -1,8 +1,8 @@
-"""The host's network path, and when it changes (rtnetlink multicast groups, rtnetlink(7)); and the gaps that sleep leaves.
+"""The host's network path, when it changes (rtnetlink multicast groups, rtnetlink(7)), and the gaps that sleep leaves.
 
 `read_path` looks at /proc only: cheap, and right at the moment of asking. `PathMonitor` says when to look again.
-`SleepDetector` compares two clocks: CLOCK_BOOTTIME runs on while the machine is suspended, CLOCK_MONOTONIC does not; and
-a timer that fires far too late tells of a frozen process (a stopped container, a paused virtual machine).
+`SleepDetector` compares two clocks: CLOCK_BOOTTIME runs on while the machine is suspended, CLOCK_MONOTONIC does not;
+and a timer that fires far too late tells of a frozen process (a stopped container, a paused virtual machine).
 """
 
 from __future__ import annotations
@@ -11,7 +11,13 @@ import socket
 
 from ..path import Path, PathStatus
 
-RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE = 0x1, 0x10, 0x40, 0x100, 0x400
+RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE = (
+    0x1,
+    0x10,
+    0x40,
+    0x100,
+    0x400,
+)
 GROUPS = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_IFADDR | RTMGRP_IPV6_ROUTE
 _UP, _REJECT = 0x1, 0x200  # RTF_UP, RTF_REJECT (linux/route.h)
 
@@ -27,7 +33,7 @@ def read_path(name_servers: tuple[str, ...] = ()) -> Path:
 
 
 def _default_interfaces4() -> list[str]:
-    """Interfaces of IPv4 default routes, best metric first (/proc/net/route: interface, destination, gateway, flags …)."""
+    """Interfaces of IPv4 default routes, best metric first, by /proc/net/route."""
     found = []
     for row in _rows("/proc/net/route")[1:]:
         if len(row) > 7 and row[1] == "00000000" and row[7] == "00000000" and int(row[3], 16) & _UP and _is_up(row[0]):
@@ -36,7 +42,7 @@ def _default_interfaces4() -> list[str]:
 
 
 def _default_interfaces6() -> list[str]:
-    """The same of IPv6 (/proc/net/ipv6_route: destination, its length, …, metric, references, use, flags, interface)."""
+    """The same of IPv6, by /proc/net/ipv6_route."""
     found = []
     for row in _rows("/proc/net/ipv6_route"):
         default = len(row) == 10 and row[0] == "0" * 32 and row[1] == "00"
@@ -113,4 +119,3 @@ class SleepDetector:
         self._boot, self._now = boot, now
         gap = max(suspended, frozen)
         return gap if gap > self._tolerance else 0.0
-

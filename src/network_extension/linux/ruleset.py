@@ -86,7 +86,13 @@ def script(interface: str, listener4: str, listener6: str, *, native_queue: bool
     overflow = overflow.format(held=f"{MARK_HELD:#x}", listener4=listener4, listener6=listener6)
     marks = {"new": f"{MARK_NEW:#x}", "held": f"{MARK_HELD:#x}", "open": f"{MARK_OPEN:#x}"}
     return _SCRIPT.format(
-        table=TABLE, interface=interface, listener4=listener4, listener6=listener6, queue=queue, overflow=overflow, **marks
+        table=TABLE,
+        interface=interface,
+        listener4=listener4,
+        listener6=listener6,
+        queue=queue,
+        overflow=overflow,
+        **marks,
     )
 
 
@@ -117,9 +123,14 @@ def install(interface: str, listener4: str, listener6: str, *, overflow_open: bo
     nft = find_tool("nft")
     if nft is None:
         raise DatapathError("nft is not installed; next step: apt-get install nftables")
-    if _run([nft, "-f", "-"], script(interface, listener4, listener6, native_queue=True, overflow_open=overflow_open)) is None:
+    if (
+        _run([nft, "-f", "-"], script(interface, listener4, listener6, native_queue=True, overflow_open=overflow_open))
+        is None
+    ):
         return "nft"
-    if complaint := _run([nft, "-f", "-"], script(interface, listener4, listener6, native_queue=False, overflow_open=overflow_open)):
+    if complaint := _run(
+        [nft, "-f", "-"], script(interface, listener4, listener6, native_queue=False, overflow_open=overflow_open)
+    ):
         raise DatapathError(f"nft refused the ruleset: {complaint}; next step: netext doctor")
     return _queue_by_iptables()
 

@@ -37,7 +37,7 @@ class SignalReader:
         words = (ctypes.c_ulong * 16)()  # sigset_t of glibc: 1,024 bits
         for number in numbers:
             words[0] |= 1 << (number - 1)
-        self._descriptor = ctypes.CDLL(None, use_errno=True).signalfd(-1, words, _SFD_FLAGS)
+        self._descriptor = int(ctypes.CDLL(None, use_errno=True).signalfd(-1, words, _SFD_FLAGS))
         if self._descriptor < 0:
             raise OSError(ctypes.get_errno(), "signalfd")
 

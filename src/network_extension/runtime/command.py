@@ -37,9 +37,13 @@ def find_command(name: str) -> str:
         elif "/" in name and os.path.isdir(path):
             raise CommandError(f"command {path}: is a directory; name a program", ExitCode.COMMAND_NOT_EXECUTABLE)
     if seen:
-        raise CommandError(f"command {seen}: not executable; next step: chmod +x {seen}", ExitCode.COMMAND_NOT_EXECUTABLE)
+        raise CommandError(
+            f"command {seen}: not executable; next step: chmod +x {seen}", ExitCode.COMMAND_NOT_EXECUTABLE
+        )
     where = "no such file" if "/" in name else "not found in PATH"
-    raise CommandError(f"command {name}: {where}; next step: check its spelling, or install it", ExitCode.COMMAND_NOT_FOUND)
+    raise CommandError(
+        f"command {name}: {where}; next step: check its spelling, or install it", ExitCode.COMMAND_NOT_FOUND
+    )
 
 
 class Command:
@@ -143,7 +147,9 @@ def exit_as(status: int) -> int:
     number = os.WTERMSIG(status)
     import resource
 
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # one core file is enough
+    resource.setrlimit(
+        resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1])
+    )  # one core file is enough
     signal.signal(number, signal.SIG_DFL) if number not in (signal.SIGKILL, signal.SIGSTOP) else None
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
     os.kill(os.getpid(), number)

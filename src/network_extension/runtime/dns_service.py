@@ -4,7 +4,7 @@ It stands at one address inside the sandbox, for UDP and TCP. Messages are passe
 so that the engine knows which name a program asked for before it connects to an address.
 
 Each UDP query has a socket of its own towards the upstream (a fresh source port, RFC 5452 section 9.2). When a server
-does not answer within `RETRY_AFTER` seconds, or cannot be reached, the next one is asked as well; the first answer wins.
+does not answer within `RETRY_AFTER` seconds, or cannot be reached, the next one is asked too; the first answer wins.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..core.dns_messages import DnsMessageError, error_reply, parse_answers
@@ -53,7 +54,7 @@ class _Query:
                 sock.send(self.data)
             except OSError:
                 continue
-            self.service.reactor.register(sock.fileno(), READ, lambda events, sock=sock: self._answer(sock))
+            self.service.reactor.register(sock.fileno(), READ, partial(self._answer, sock))
             self._wait(RETRY_AFTER if self.tried < len(servers) else GIVE_UP_AFTER)
             return
         if self.timer is None:
@@ -65,7 +66,7 @@ class _Query:
         last = self.tried >= len(self.service.servers)
         self.timer = self.service.reactor.call_later(delay, self._fail if last else self.ask_next)
 
-    def _answer(self, sock: socket.socket) -> None:
+    def _answer(self, sock: socket.socket, events: int) -> None:
         try:
             data = sock.recv(65535)
         except BlockingIOError:

@@ -49,7 +49,11 @@ class Engine:
         self._started = time.monotonic()
         self.slots = [ProviderSlot(index, name, policy=options.policy) for index, name in enumerate(options.providers)]
         self.pipeline = Pipeline(self.reactor, self.slots, options.deadline)
-        self.pipeline.describe, self.pipeline.finished, self.pipeline.decided = self._describe, self._finished, self._decided
+        self.pipeline.describe, self.pipeline.finished, self.pipeline.decided = (
+            self._describe,
+            self._finished,
+            self._decided,
+        )
         self.pipeline.next_number = self._next_number
         self._build(kit, command, options)
         self.reactor.register(control.fileno(), READ, self._told)
@@ -67,7 +71,9 @@ class Engine:
         self.tcp = TCPInterceptor(self.reactor, self.queue, self.pipeline, self.injector, listeners)
         stock = SocketStock(self.reactor, socket.socket(fileno=kit.stock))
         events = DestroyEvents(destroyed)
-        self.udp = UDPInterceptor(self.reactor, self.queue, self.pipeline, self.injector, stock, events, self._socket_exists)
+        self.udp = UDPInterceptor(
+            self.reactor, self.queue, self.pipeline, self.injector, stock, events, self._socket_exists
+        )
         self.echo = EchoRelay(self.reactor, self._deliver_echo)
         self.dns = DNSService(self.reactor, dns_udp, dns_tcp, name_servers(options.resolv_conf), self.names)
         self.reactor.register(self.queue.fileno(), READ, self._packets)
@@ -100,8 +106,7 @@ class Engine:
 
     def _describe(self, flow: InterceptedFlow) -> None:
         """Who made the flow, and what is its destination called?"""
-        protocol, source, port, destination, remote_port = flow.key
-        if (known := self.names.lookup(destination, self.reactor.clock())) is not None:
+        if (known := self.names.lookup(flow.key[3], self.reactor.clock())) is not None:
             flow.host, flow.name_source = known
         flow.process = self.processes.owner(lambda: self._inode(flow))
 
@@ -153,7 +158,7 @@ class Engine:
         """Report packets that the kernel could not hand over since the last look."""
         if self.queue.overflows > self._overflows:
             count, self._overflows = self.queue.overflows - self._overflows, self.queue.overflows
-            text = f"packet queue: overflowed {count} times; the programs send those packets again (policy open lets them in)"
+            text = f"packet queue: overflowed {count} times; policy open lets such flows in, else programs try again"
             self.log.event("queue", text, overflows=count)
         self.reactor.call_later(STATISTICS_INTERVAL, self._watch_queue)
 

@@ -8,17 +8,19 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from .intercepted import InterceptedFlow
 
+wall_clock = time.time  # noqa: TID251 — time stamps for people; durations come from the monotonic clock
 QUIET, LINES, JSON = "quiet", "lines", "json"
 
 
 class FlowLog:
     """Writes to `descriptor` in one of three modes. `wall_clock` gives seconds since the epoch, for time stamps."""
 
-    def __init__(self, mode: str, descriptor: int = 2, wall_clock: Any = time.time) -> None:
+    def __init__(self, mode: str, descriptor: int = 2, wall_clock: Callable[[], float] = wall_clock) -> None:
         self.mode, self._descriptor, self._wall_clock = mode, descriptor, wall_clock
         self.totals: dict[str, int] = {}
         self.bytes_out = self.bytes_in = 0
@@ -49,11 +51,20 @@ class FlowLog:
         """The end of the run."""
         count = sum(self.totals.values())
         if self.mode == JSON:
-            self._json("summary", flows=count, outcomes=self.totals, out=self.bytes_out, **{"in": self.bytes_in}, queries=queries)
+            self._json(
+                "summary",
+                flows=count,
+                outcomes=self.totals,
+                out=self.bytes_out,
+                **{"in": self.bytes_in},
+                queries=queries,
+            )
         elif self.mode == LINES and count:
             parts = ", ".join(f"{number} {outcome}" for outcome, number in sorted(self.totals.items()))
             volume = f"{size_text(self.bytes_out)} out, {size_text(self.bytes_in)} in"
-            self._line(f"{count} flow{'s' if count != 1 else ''} ({parts}), {volume}, {queries} DNS queries, {seconds:.1f} s")
+            self._line(
+                f"{count} flow{'s' if count != 1 else ''} ({parts}), {volume}, {queries} DNS queries, {seconds:.1f} s"
+            )
 
     def _flow_words(self, flow: InterceptedFlow, seconds: float) -> str:
         process = f"{flow.process.name}[{flow.process.pid}]" if flow.process else "?"
@@ -68,7 +79,9 @@ class FlowLog:
         self._write(f"netext {stamp} {text}\n")
 
     def _json(self, event: str, **fields: Any) -> None:
-        self._write(json.dumps({"event": event, "time": round(self._wall_clock(), 6)} | fields, separators=(",", ":")) + "\n")
+        self._write(
+            json.dumps({"event": event, "time": round(self._wall_clock(), 6)} | fields, separators=(",", ":")) + "\n"
+        )
 
     def _write(self, text: str) -> None:
         try:
@@ -107,14 +120,8 @@ def size_text(count: int) -> str:
     """Bytes for people: 512 B, 1.5 KiB, 2.0 GiB."""
     if count < 1024:
         return f"{count} B"
-    size = float(count)
-    for unit in ("KiB", "MiB", "GiB"):
-        size /= 1024
-        if size < 1024:
-            break
-    else:
-        unit, size = "TiB", size / 1024
-    return f"{size:.1f} {unit}"
+    step = min(4, (count.bit_length() - 1) // 10)
+    return f"{count / 1024**step:.1f} {'KMGT'[step - 1]}iB"
 
 
 def duration_text(seconds: float) -> str:

@@ -7,18 +7,20 @@ kernel → `linux/nfqueue` → `runtime/tcp_interceptor` or `runtime/udp_interce
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+from typing import Protocol as Interface
 
 from ..core.flow_decision import Action, Decision, FlowState, ProviderSlot, Step, Trouble
 from ..core.packets import address_text
 from ..metadata import ProcessInfo
+from ..rules import Protocol
 
 if TYPE_CHECKING:
     from ..linux.reactor import Reactor, Timer
     from .provider_link import ProviderLink
 
 TCP, UDP = 6, 17
-RULE_PROTOCOL = {TCP: 1, UDP: 2}
+RULE_PROTOCOL = {TCP: Protocol.TCP, UDP: Protocol.UDP}
 FlowKey = tuple[int, bytes, int, bytes, int]
 
 
@@ -90,7 +92,7 @@ class InterceptedFlow:
             self.timer = None
 
 
-class Interceptor(Protocol):
+class Interceptor(Interface):
     """What the pipeline and the provider links ask of the TCP and UDP sides of the datapath."""
 
     def pass_through(self, flow: Any) -> None:

@@ -81,7 +81,9 @@ def _own_interface(network: interfaces.Interfaces) -> int:
         try:
             network.add_dummy(INTERFACE, MTU)
         except DatapathError:
-            raise DatapathError(f"{first}; this kernel has neither veth nor dummy interfaces", errno=first.errno) from None
+            raise DatapathError(
+                f"{first}; this kernel has neither veth nor dummy interfaces", errno=first.errno
+            ) from None
     return network.bring_up(INTERFACE)
 
 
@@ -120,7 +122,11 @@ def _make_kit(options: SandboxOptions) -> tuple[list[int], list[socket.socket], 
     destroyed = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG)
     dns = sockets.datagram_socket(socket.AF_INET)
     dns.bind((runtime4, DNS_PORT))
-    six = sockets.transparent_listener((runtime6, LISTENER_PORT)) if options.ipv6 else sockets.datagram_socket(socket.AF_INET)
+    six = (
+        sockets.transparent_listener((runtime6, LISTENER_PORT))
+        if options.ipv6
+        else sockets.datagram_socket(socket.AF_INET)
+    )
     made = [
         theirs,
         nfqueue.open_socket(),
@@ -251,4 +257,3 @@ def take_kit(control: socket.socket) -> Kit:
     if data != b"kit":
         raise DatapathError("the sandbox's keeper has died; next step: run the command again", object="keeper")
     return Kit(*descriptors)
-

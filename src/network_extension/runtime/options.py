@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..core.flow_decision import Policy
@@ -11,7 +12,7 @@ class RunOptions(NamedTuple):
     """The command line of `netext run`, understood."""
 
     command: list[str]
-    providers: list[tuple[str, dict[str, Any]]] = []
+    providers: Sequence[tuple[str, dict[str, Any]]] = ()
     """Specification (FILE[:CLASS] or a module) and configuration of each provider, in order."""
     log_mode: str = "lines"
     policy: Policy | None = None

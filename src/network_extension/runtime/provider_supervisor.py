@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import ExitCode, ProviderError
@@ -70,7 +70,9 @@ class ProviderProcess:
         reactor.register(mine.fileno(), READ, self._readable)
         self._send(MessageType.START, {"config": self.config, "options": None})
         self._change("starting")
-        self._timer = reactor.call_later(START_TIMEOUT, lambda: self.kill(f"did not start within {START_TIMEOUT:.0f} s"))
+        self._timer = reactor.call_later(
+            START_TIMEOUT, lambda: self.kill(f"did not start within {START_TIMEOUT:.0f} s")
+        )
 
     def _change(self, state: str) -> None:
         self.state = state
@@ -115,7 +117,9 @@ class ProviderProcess:
         elif kind is MessageType.PONG:
             self._last_pong = self._supervisor.reactor.clock()
         elif kind is MessageType.LOG:
-            self._supervisor.report("provider-log", f"{self.name}: {body.get('text', '')}", level=body.get("level", "info"))
+            self._supervisor.report(
+                "provider-log", f"{self.name}: {body.get('text', '')}", level=body.get("level", "info")
+            )
         elif kind is MessageType.CANCELLED:
             self._why_killed = f"cancelled itself: {body.get('error') or 'no error'}"
         elif kind is MessageType.STOPPED:
@@ -184,7 +188,9 @@ class ProviderProcess:
         self._supervisor.lost(self)
         if not self._supervisor.command_started and self.state == "starting":
             self._change("failed")
-            self._supervisor.start_failed(self, f"provider {self.name}: {why} before it was ready", ExitCode.PROVIDER_FAILED)
+            self._supervisor.start_failed(
+                self, f"provider {self.name}: {why} before it was ready", ExitCode.PROVIDER_FAILED
+            )
             return
         if self.failures >= MOST_FAILURES:
             self._change("dead")
@@ -205,7 +211,9 @@ class ProviderProcess:
             return
         self._change("stopping")
         self._send(MessageType.STOP, {"reason": reason, "grace": grace})
-        self._timer = self._supervisor.reactor.call_later(grace + 2.0, lambda: self.kill("did not stop in its grace period"))
+        self._timer = self._supervisor.reactor.call_later(
+            grace + 2.0, lambda: self.kill("did not stop in its grace period")
+        )
 
     def tell(self, kind: MessageType, body: dict[str, Any] | None = None) -> None:
         """Pass a system event on: SLEEP, WAKE, PATH."""
@@ -230,7 +238,7 @@ class ProviderSupervisor:
     def __init__(
         self,
         reactor: Reactor,
-        specs: list[tuple[str, dict[str, Any]]],
+        specs: Sequence[tuple[str, dict[str, Any]]],
         *,
         hang_timeout: float,
         signal_mask: set[int],

@@ -32,14 +32,22 @@ from . import keeper
 from .channel import Channel
 from .command import Command, exit_as, find_command
 from .flow_log import FlowLog
+from .leftovers import Leftovers
 from .options import EngineOptions, RunOptions, SandboxOptions
 from .provider_supervisor import ProviderSupervisor, describe_status
 from .wire import MessageType
 
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
+FORWARDED = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGALRM,
+)
 STOP_REASON_NONE = 0
 ENGINE_RESTARTS = 5
-LEFTOVER_GRACE = 1.0
 FINISH_TIMEOUT = 40.0  # more than the engine lingers for bytes that the command sent last
 SLEEP_INTERVAL = 1.0
 PATH_SETTLES = 0.05
@@ -112,7 +120,9 @@ class Sandbox:
 
     def _look_for_sleep(self) -> None:
         if gap := self._sleep.look(*_clocks()):
-            self._log.event("wake", f"woke after about {gap:.0f} s of sleep; providers were told", seconds=round(gap, 1))
+            self._log.event(
+                "wake", f"woke after about {gap:.0f} s of sleep; providers were told", seconds=round(gap, 1)
+            )
             # Without a power manager to announce it, sleep is known only afterwards: both calls come then, in order.
             self._providers.tell_all(MessageType.SLEEP)
             self._providers.tell_all(MessageType.WAKE)
@@ -236,9 +246,12 @@ class Sandbox:
         """Something became ready, or failed: start the command when nothing is missing."""
         if self._providers.failure is not None and self._command is None:
             self._fail(self._providers.failure)
-        elif self._command is None and self._failure is None and self._engine_ready:
-            if len(self._ready_slots) == len(self._options.providers):
-                self._start_command()
+        elif self._command is None and self._failure is None and self._all_ready:
+            self._start_command()
+
+    @property
+    def _all_ready(self) -> bool:
+        return self._engine_ready and len(self._ready_slots) == len(self._options.providers)
 
     def _start_command(self) -> None:
         self._providers.command_started = True
@@ -254,7 +267,11 @@ class Sandbox:
             elif self._command is not None:
                 self._command.forward(received)
             else:
-                self._fail(NetworkExtensionError(f"stopped by {signal.Signals(received.number).name} before the command started"))
+                self._fail(
+                    NetworkExtensionError(
+                        f"stopped by {signal.Signals(received.number).name} before the command started"
+                    )
+                )
 
     def _reap(self) -> None:
         while True:
@@ -279,14 +296,20 @@ class Sandbox:
         elif pid == self._keeper_pid:
             self._keeper_pid = 0
             if not self._finishing and self._failure is None and self._kit_ready:
-                self._log.event("keeper", f"keeper: {describe_status(status)}; no new UDP flows and no new engine from now on")
+                self._log.event(
+                    "keeper", f"keeper: {describe_status(status)}; no new UDP flows and no new engine from now on"
+                )
         else:
             self._providers.reaped(pid, status)
 
     def _engine_died(self, status: int) -> None:
         """Start another engine; its flows are gone, the sandbox and the command stay."""
         self._engine_pid, self._engine_ready = 0, False
-        if self._finishing or self._failure is not None or (self._command is not None and self._command.status is not None):
+        if (
+            self._finishing
+            or self._failure is not None
+            or (self._command is not None and self._command.status is not None)
+        ):
             self._reactor.stop()
             return
         self._engine_deaths += 1
@@ -302,33 +325,19 @@ class Sandbox:
 
     def _command_ended(self) -> None:
         """End what it left running, then the flows."""
-        self._end_leftovers()
+        try:
+            link = os.readlink(f"/proc/{self._keeper_pid}/ns/net")
+        except OSError:  # without its keeper the sandbox is not known any more
+            self._end_flows()
+            return
+        Leftovers(self._reactor, link, self._keeper_pid, self._log.event, self._end_flows).end()
+
+    def _end_flows(self) -> None:
         if self._engine is None or not self._engine_ready:
             self._reactor.stop()
             return
         self._engine.send(MessageType.FINISH)
         self._reactor.call_later(FINISH_TIMEOUT, self._reactor.stop)
-
-    def _end_leftovers(self) -> None:
-        """Processes that the command left in the sandbox would have no network: end them, in two steps."""
-        try:
-            namespace = os.readlink(f"/proc/{self._keeper_pid}/ns/net")
-        except OSError:
-            return
-        for number, wait in ((signal.SIGTERM, LEFTOVER_GRACE), (signal.SIGKILL, 0.5)):
-            left = keeper.processes_inside(namespace, (self._keeper_pid,))
-            if not left:
-                return
-            names = f"{len(left)} process{'es' if len(left) != 1 else ''} that the command left in the sandbox"
-            self._log.event("leftover", f"ending {names} ({number.name})", pids=left)
-            _signal_all(left, number)
-            deadline = time.monotonic() + wait
-            while time.monotonic() < deadline and any(os.path.exists(f"/proc/{pid}/ns/net") for pid in left):
-                try:
-                    os.waitpid(-1, os.WNOHANG)
-                except ChildProcessError:
-                    pass
-                time.sleep(0.01)
 
     def _fail(self, error: NetworkExtensionError) -> None:
         """Give up; the first reason is the one that is told."""
@@ -346,7 +355,10 @@ class Sandbox:
             self._reactor.run()
         for provider in self._providers.providers:
             if provider.cancelled_tasks:
-                text = f"provider {provider.name}: {provider.cancelled_tasks} tasks were cut off at the end of the grace period"
+                count = provider.cancelled_tasks
+                text = (
+                    f"provider {provider.name}: {count} task{'s' if count != 1 else ''} cut off after the grace period"
+                )
                 self._log.event("provider", text, provider=provider.name, cancelled=provider.cancelled_tasks)
         if self._engine is not None:
             self._engine.close()
@@ -386,18 +398,9 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _signal_all(pids: list[int], number: int) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except OSError:
-            continue
-
-
 def _read(path: str) -> str:
     try:
         with open(path, errors="replace") as file:
             return file.read(65536)
     except OSError:
         return ""
-

@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 import struct
+from functools import partial
 
 from ..core.flow_decision import FlowState
 from ..core.packets import PacketError, Unreachable, address_bytes, address_text, icmp_unreachable, syn_ack, tcp_reset
@@ -56,7 +57,7 @@ class TCPInterceptor:
         self.relays: set[TCPInterceptedFlow] = set()
         self._attached: set[TCPInterceptedFlow] = set()
         for listener in listeners:
-            reactor.register(listener.fileno(), READ, lambda events, listener=listener: self._accept_all(listener))
+            reactor.register(listener.fileno(), READ, partial(self._accept_all, listener))
 
     def held_packet(self, packet: HeldPacket, key: FlowKey, number: int) -> bool:
         """A SYN came from the queue; True when it began a flow with this number."""
@@ -121,7 +122,7 @@ class TCPInterceptor:
         flow.outcome, flow.reason = "gone", "the program gave up before its flow was opened"
         self._finish(flow, FlowErrorCode.ABORTED)
 
-    def _accept_all(self, listener: socket.socket) -> None:
+    def _accept_all(self, listener: socket.socket, events: int) -> None:
         for _ in range(256):
             try:
                 descriptor, name = listener._accept()  # type: ignore[attr-defined]
