@@ -134,6 +134,10 @@ class FlowErrorCode(IntEnum):
     """Apple reports hostUnreachable; programs here tell ENETUNREACH from EHOSTUNREACH
     (docs/differences.md).
     """
+    PROHIBITED = 102
+    """A firewall or a route forbids it: EACCES, as IPv6 programs see it; over IPv4 no packet can say more than
+    EHOSTUNREACH.
+    """
 
 
 _ERRNO_BY_CODE: dict[int, int] = {
@@ -148,9 +152,11 @@ _ERRNO_BY_CODE: dict[int, int] = {
     FlowErrorCode.DATAGRAM_TOO_LARGE: _errno.EMSGSIZE,
     FlowErrorCode.READ_ALREADY_PENDING: _errno.EALREADY,
     FlowErrorCode.NETWORK_UNREACHABLE: _errno.ENETUNREACH,
+    FlowErrorCode.PROHIBITED: _errno.EACCES,
 }
 _CODE_BY_ERRNO: dict[int, FlowErrorCode] = {number: FlowErrorCode(code) for code, number in _ERRNO_BY_CODE.items()} | {
     _errno.EPIPE: FlowErrorCode.PEER_RESET,
+    _errno.EPERM: FlowErrorCode.PROHIBITED,
     _errno.EHOSTDOWN: FlowErrorCode.HOST_UNREACHABLE,
     _errno.ENETDOWN: FlowErrorCode.NETWORK_UNREACHABLE,
 }

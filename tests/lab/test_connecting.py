@@ -33,10 +33,15 @@ def dead_ends(lab: NetLab) -> Iterator[None]:
         routes += [(lab.near.name, kind, f"203.0.113.{number}"), (lab.near.name, kind, f"2001:db8:dead::{number}")]
     for name, kind, address in routes:
         lab.near.run("ip", "-n", name, "route", "add", kind, address)
+    rule = "ip6 daddr 2001:db8:dead::5 reject with icmpv6 type addr-unreachable"
+    lab.far.run("nft", f"add table inet dead; add chain inet dead f {{ type filter hook forward priority 0; }}; add rule inet dead f {rule}")
+    lab.near.run("ip", "-n", lab.far.name, "route", "add", "2001:db8:dead::5", "via", NEAR6)
     lab.near.run("ping", "-c", "1", "-W", "3", FAR6)
     yield
+    lab.far.run("nft", "delete table inet dead")
     for name, kind, address in routes:
         lab.near.run("ip", "-n", name, "route", "del", kind, address)
+    lab.near.run("ip", "-n", lab.far.name, "route", "del", "2001:db8:dead::5")
 
 
 def attempt(program: Program, host: str, port: int, **options: int) -> tuple[str, float]:
@@ -72,7 +77,9 @@ def test_unreachable_says_a_router(program: Program, host: str, expected: str) -
     """A router's ICMP message (host, network, prohibited) gives connect() its errno, at once."""
     error, seconds = attempt(program, host, 80)
     assert error == expected
-    assert seconds < 0.5
+    # Native, this is slow over IPv6: the message arrives while connect() still holds the socket, and waits for the SYN
+    # to be sent again (tcp_v6_err() in net/ipv6/tcp_ipv6.c).
+    assert seconds < (2.5 if program.way == "native" and ":" in host else 0.5)
 
 
 @pytest.mark.parametrize(

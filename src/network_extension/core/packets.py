@@ -53,6 +53,7 @@ __all__ = [
     "internet_checksum",
     "parse_echo",
     "parse_head",
+    "reset_after_syn_ack",
     "syn_ack",
     "tcp_reset",
     "udp_datagram",
@@ -145,6 +146,15 @@ def syn_ack(for_packet: bytes, sequence: int = 0, window: int = 65535) -> bytes:
     if head.flags & (SYN | ACK | RST | FIN) != SYN:
         raise PacketError(f"TCP flags {head.flags:#04x} are no SYN")
     return _tcp_answer(head, sequence, head.sequence + 1, SYN | ACK, window)
+
+
+def reset_after_syn_ack(for_packet: bytes, sequence: int = 0) -> bytes:
+    """The RST that breaks the connection which `syn_ack` with the same arguments has just made.
+
+    Raises PacketError for what is no whole head of TCP.
+    """
+    head = _tcp_head(for_packet)
+    return _tcp_answer(head, sequence + 1, head.sequence + 1, RST | ACK, 0)
 
 
 def icmp_unreachable(for_packet: bytes, kind: Unreachable, source: bytes | None = None) -> bytes:

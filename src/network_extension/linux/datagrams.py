@@ -65,12 +65,10 @@ class _Peer:
 
     __slots__ = ("address", "fd", "interest", "program", "relay", "target", "to_program", "to_remote")
 
-    def __init__(
-        self, relay: DatagramRelay, address: Address, target: bytes, program: socket.socket, named: bool
-    ) -> None:
+    def __init__(self, relay: DatagramRelay, address: Address, target: bytes, program: socket.socket) -> None:
         self.relay, self.address, self.target, self.program = relay, address, target, program
         self.fd, self.interest = program.fileno(), READ
-        self.to_remote = _Way(self, Outlet(relay.remote.fileno(), target if named else None))
+        self.to_remote = _Way(self, Outlet(relay.remote.fileno()))
         self.to_program = _Way(self, Outlet(self.fd))
 
     def ready(self, events: int) -> None:

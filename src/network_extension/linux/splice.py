@@ -78,13 +78,26 @@ class PipePool:
 class _Direction:
     """One way through a relay: from `source` to `sink`."""
 
-    __slots__ = ("source", "sink", "source_fd", "sink_fd", "readable", "writable", "ended", "urgent", "pipe", "rest", "moved")
+    __slots__ = (
+        "source",
+        "sink",
+        "source_fd",
+        "sink_fd",
+        "readable",
+        "writable",
+        "ended",
+        "urgent",
+        "hung_up",
+        "pipe",
+        "rest",
+        "moved",
+    )
 
     def __init__(self, source: socket.socket, sink: socket.socket) -> None:
         self.source, self.sink = source, sink
         self.source_fd, self.sink_fd = source.fileno(), sink.fileno()
         self.readable = self.writable = True
-        self.ended = self.urgent = False
+        self.ended = self.urgent = self.hung_up = False
         self.pipe: Pipe | None = None
         self.rest: memoryview | bytes = b""
         self.moved = 0
@@ -162,6 +175,8 @@ class Relay:
             outgoing.urgent = True
         if events & (READ | PEER_CLOSED | HANGUP | ERROR | URGENT):
             outgoing.readable = True
+        if events & (PEER_CLOSED | HANGUP | ERROR):
+            outgoing.hung_up = True
         if events & (WRITE | HANGUP | ERROR):
             incoming.writable = True
         self._turn()
@@ -204,8 +219,10 @@ class Relay:
                 return False
             if self._tap is not None:
                 self._tap(way is self._out, bytes(self._view[:count]))
-            if count < SMALL and not way.urgent:
-                way.readable = False  # the buffer was not filled: the socket is empty, the next edge will tell
+            if count < SMALL and not way.urgent and not way.hung_up:
+                # The buffer was not filled: the socket is empty, and the next edge tells of more. Not so after the
+                # peer's FIN: its edge may have come together with the data, and only reading to the end shows it.
+                way.readable = False
             if not self._send(way, self._view[:count]):
                 return False
             if count == SMALL and self._tap is None and not way.urgent and (pipe := self._pool.take()):
@@ -239,7 +256,9 @@ class Relay:
         while True:
             if pipe.held < pipe.size and way.readable and budget > 0 and not way.urgent:
                 try:
-                    count = splice(way.source_fd, pipe.write_end, pipe.size - pipe.held, flags=SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
+                    count = splice(
+                        way.source_fd, pipe.write_end, pipe.size - pipe.held, flags=SPLICE_F_MOVE | SPLICE_F_NONBLOCK
+                    )
                 except BlockingIOError:
                     if not pipe.held:
                         way.readable = False

@@ -188,9 +188,14 @@ class ProviderLink:
             flow.interceptor.request_peer(flow, (remote[0], remote[1]))
 
     def _relay(self, flow: InterceptedFlow, body: dict[str, Any], fds: list[int]) -> None:
+        """Join the flow and the provider's socket; opens the flow if that is still to be done."""
         self._pipeline.claimed(flow)
         if fds:
+            flow.wants_answer = flow.wants_answer or flow.state is not FlowState.OPEN
             flow.interceptor.relay(flow, fds.pop(0))
+        else:  # the socket was lost on the way: no descriptor was left here
+            reason = "the engine has no descriptor left; raise the limit: ulimit -n"
+            self.refused(flow, FlowErrorCode.INTERNAL, reason, MessageType.RELAY)
 
     def _close(self, flow: InterceptedFlow, body: dict[str, Any], fds: list[int]) -> None:
         self._pipeline.claimed(flow)

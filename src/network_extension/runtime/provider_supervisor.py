@@ -49,7 +49,7 @@ class ProviderProcess:
         self.cancelled_tasks = 0
         self._channel: Channel | None = None
         self._started_at = 0.0
-        self._last_pong = 0.0
+        self._last_pong = self._ping_due = 0.0
         self._timer: Timer | None = None
         self._why_killed = ""
 
@@ -136,7 +136,7 @@ class ProviderProcess:
             "provider", f"provider {self.name}: running{restarted} (pid {self.pid}, {body.get('kind')})",
             provider=self.name, state="running", pid=self.pid,
         )  # fmt: skip
-        self._timer = self._supervisor.reactor.call_later(PING_INTERVAL, self._ping)
+        self._ping_later()
         self._supervisor.progressed()
 
     def connect(self) -> None:
@@ -153,11 +153,18 @@ class ProviderProcess:
 
     def _ping(self) -> None:
         reactor = self._supervisor.reactor
+        if reactor.clock() - self._ping_due > PING_INTERVAL:
+            self.forgive()  # we ourselves did not run (sleep, SIGSTOP): nobody else is to blame
         silence = reactor.clock() - self._last_pong
         if self._supervisor.hang_timeout and silence > self._supervisor.hang_timeout + PING_INTERVAL:
             self.kill(f"its event loop has been stuck for {silence:.0f} s")
             return
         self._send(MessageType.PING)
+        self._ping_later()
+
+    def _ping_later(self) -> None:
+        reactor = self._supervisor.reactor
+        self._ping_due = reactor.clock() + PING_INTERVAL
         self._timer = reactor.call_later(PING_INTERVAL, self._ping)
 
     def forgive(self) -> None:

@@ -29,6 +29,13 @@ HANDSHAKE_TIMEOUT = 5.0  # both ends are this kernel: a handshake that takes lon
 _TCP_INFO_BYTES = struct.Struct("=QQ")
 _TCP_INFO_SENT = struct.Struct("=QQ")
 SPARE_DESCRIPTORS = 64
+SILENCE = 150.0
+"""Seconds for which the SYNs of a connection that timed out stay unanswered; tcp_syn_retries of 6 make 127 s."""
+_UNREACHABLE = {
+    FlowErrorCode.HOST_UNREACHABLE: Unreachable.HOST,
+    FlowErrorCode.NETWORK_UNREACHABLE: Unreachable.NETWORK,
+    FlowErrorCode.PROHIBITED: Unreachable.ADMINISTRATIVELY_PROHIBITED,
+}
 
 
 class TCPInterceptedFlow(InterceptedFlow):
@@ -54,6 +61,7 @@ class TCPInterceptor:
         self._reactor, self._queue, self._pipeline, self._injector = reactor, queue, pipeline, injector
         self._pool = PipePool()
         self._held: dict[FlowKey, TCPInterceptedFlow] = {}
+        self._silent: dict[FlowKey, int] = {}
         self.relays: set[TCPInterceptedFlow] = set()
         self._attached: set[TCPInterceptedFlow] = set()
         for listener in listeners:
@@ -62,6 +70,9 @@ class TCPInterceptor:
     def held_packet(self, packet: HeldPacket, key: FlowKey, number: int) -> bool:
         """A SYN came from the queue; True when it began a flow with this number."""
         if key in self._held:  # sent again while the first one waits: one is enough
+            self._queue.decide(packet.id, DROP)
+            return False
+        if self._silent and self._silent.get(key) == parse_head(packet.payload).sequence:
             self._queue.decide(packet.id, DROP)
             return False
         flow = TCPInterceptedFlow(number, key, packet, self, self._reactor.clock())
@@ -236,23 +247,29 @@ class TCPInterceptor:
         self._decide(flow, DROP)
         if flow.program is not None:
             reset_on_close(flow.program)
-        elif flow.first_packet and flow.state is not FlowState.OPENING and error != FlowErrorCode.TIMED_OUT:
-            try:
-                self._injector.send(self._answer(flow.first_packet, error), flow.key[1])
-            except PacketError:
-                pass  # nothing that may be answered (RFC 1122 section 3.2.2): the program times out
+        elif flow.first_packet and flow.state is not FlowState.OPENING:
+            if error == FlowErrorCode.TIMED_OUT:
+                self._keep_silent(flow)
+            else:
+                self._answer(flow.first_packet, error, flow.key[1])
         self._finish(flow, error)
 
-    def _answer(self, packet: bytes, error: int) -> bytes:
-        if error == FlowErrorCode.HOST_UNREACHABLE:
-            return icmp_unreachable(packet, Unreachable.HOST)
-        if error == FlowErrorCode.NETWORK_UNREACHABLE:
-            return icmp_unreachable(packet, Unreachable.NETWORK)
-        if error == FlowErrorCode.PEER_RESET:
-            # Only an established connection can be reset (RFC 9293 section 3.10.7.3). The program's ACK meets no
-            # socket of ours, and the kernel answers it with RST: connect(), or the first read, gives ECONNRESET.
-            return syn_ack(packet)
-        return tcp_reset(packet)
+    def _answer(self, packet: bytes, error: int, program: bytes) -> None:
+        """Give connect() its errno."""
+        send, unreachable = self._injector.send, _UNREACHABLE.get(FlowErrorCode(error))
+        if unreachable is not None:
+            send(icmp_unreachable(packet, unreachable), program)
+        elif error == FlowErrorCode.PEER_RESET:
+            # Only an established connection can be reset (RFC 9293 section 3.10.7.3).
+            send(syn_ack(packet), program)
+            send(reset_after_syn_ack(packet), program)
+        else:
+            send(tcp_reset(packet), program)
+
+    def _keep_silent(self, flow: TCPInterceptedFlow) -> None:
+        """Nothing answers: the program sends its SYN again and again, and each is this flow still, not a new one."""
+        self._silent[flow.key] = parse_head(flow.first_packet).sequence
+        self._reactor.call_later(SILENCE, lambda: self._silent.pop(flow.key, None))
 
     def orphan(self, flow: TCPInterceptedFlow) -> None:
         """Its provider died. A relayed flow does not need it; one whose bytes it carried is reset."""
