@@ -1,4 +1,4 @@
-"""A transparent proxy that changes what web servers say: it replaces one text by another in HTTP responses.
+r"""A transparent proxy that changes what web servers say: it replaces one text by another in HTTP responses.
 
     netext run --provider examples/rewriting_proxy.py -- curl -sS http://127.0.0.1/
     netext run --provider examples/rewriting_proxy.py --config ports=[8000] --config find=cat --config replace=lion \
@@ -122,7 +122,7 @@ class Side:
 
     def __init__(
         self,
-        role: type[h11.CLIENT] | type[h11.SERVER],
+        role: type[h11.CLIENT | h11.SERVER],
         read: Callable[[], Awaitable[bytes]],
         write: Callable[[bytes], Awaitable[None]],
     ) -> None:

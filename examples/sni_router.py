@@ -12,7 +12,8 @@ Configuration, in routes.toml; `*.` stands for all names below a domain, a route
     "tracker.example.com" = ""
 
 Names without a route, and what is not TLS, go to where the program wanted. The program's connect() completes before
-its server name can be known, so a server that cannot be reached, or a refusal, breaks the connection afterwards.
+its server name can be known, so a server that cannot be reached, or a refusal, breaks the connection afterwards. As in
+TLS, the program has to speak first.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""An app proxy that chooses the uplink of each flow: traffic to the networks around goes as ever, all else by another.
+r"""An app proxy that chooses the uplink of each flow: traffic to the networks around goes as ever, all else by another.
 
-    netext run --provider examples/uplink_chooser.py --config uplink=wwan0 -- ffmpeg -i video.mp4 -f mpegts udp://192.0.2.1:5000
+    netext run --provider examples/uplink_chooser.py --config uplink=wwan0 \
+        -- ffmpeg -i video.mp4 -f mpegts udp://192.0.2.1:5000
 
 The program is not changed and need not know: TCP and UDP alike leave by the interface that `uplink` names, except to
 networks that this machine is connected to without a router. A program that has bound its socket to an interface keeps
@@ -51,7 +52,7 @@ def connected_networks() -> Iterator[Network]:
     """Networks that are reached without a router, as they are now (proc_net(5); numbers there are hexadecimal)."""
     for _, target, gateway, _, _, _, _, mask, *_ in rows("/proc/net/route")[1:]:
         if int(mask, 16) and not int(gateway, 16):
-            yield ipaddress.IPv4Network((bytes.fromhex(target)[::-1], bytes.fromhex(mask)[::-1].hex().count("f") * 4))
+            yield ipaddress.IPv4Network((bytes.fromhex(target)[::-1], int(mask, 16).bit_count()))
     for target, length, _, _, gateway, _, _, _, _, device in rows("/proc/net/ipv6_route"):
         if int(length, 16) and not int(gateway, 16) and device != "lo":
             yield ipaddress.IPv6Network((bytes.fromhex(target), int(length, 16)))

@@ -8,6 +8,7 @@ Programs under test and `netext` run in `near`, as an ordinary user; servers run
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import socket
@@ -20,6 +21,7 @@ from typing import Any
 
 NEAR4, FAR4, NEAR6, FAR6 = "198.51.100.1", "198.51.100.2", "2001:db8:99::1", "2001:db8:99::2"
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+_numbers = itertools.count()  # several labs of one process have names of their own
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -67,7 +69,7 @@ class NetLab:
     """The two hosts and the link between them; `mtu` in bytes."""
 
     def __init__(self, mtu: int = 1500) -> None:
-        tag = f"nl{os.getpid()}"
+        tag = f"nl{os.getpid()}n{next(_numbers)}"
         self.near, self.far = Host(f"{tag}a"), Host(f"{tag}b")
         _ip("link", "add", f"{tag}x", "netns", self.near.name, "mtu", str(mtu), "type", "veth",
             "peer", "name", f"{tag}y", "netns", self.far.name, "mtu", str(mtu))  # fmt: skip

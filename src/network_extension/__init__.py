@@ -7,6 +7,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # as type checkers know it; typing itself takes longer to import than all else here
 if TYPE_CHECKING:
     from .app_proxy import AppProxyProvider
+    from .core.client_hello import ClientHello, NotTLSError, read_client_hello
     from .endpoint import Endpoint
     from .errors import (
         ConfigurationError,
@@ -36,6 +37,7 @@ _HOME = {
     "AppProxyFlow": "flow",
     "AppProxyProvider": "app_proxy",
     "AppRule": "rules",
+    "ClientHello": "core.client_hello",
     "ConfigurationError": "errors",
     "DatapathError": "errors",
     "Direction": "rules",
@@ -48,6 +50,7 @@ _HOME = {
     "NetworkRule": "rules",
     "NetworkSettingsError": "errors",
     "NetworkSettingsErrorCode": "errors",
+    "NotTLSError": "core.client_hello",
     "ParentProcess": "metadata",
     "Path": "path",
     "PathStatus": "path",
@@ -63,12 +66,14 @@ _HOME = {
     "TransparentProxyProvider": "transparent_proxy",
     "TunnelNetworkSettings": "network_settings",
     "UDPFlow": "udp_flow",
+    "read_client_hello": "core.client_hello",
 }
 
 __all__ = [
     "AppProxyFlow",
     "AppProxyProvider",
     "AppRule",
+    "ClientHello",
     "ConfigurationError",
     "DatapathError",
     "Direction",
@@ -81,6 +86,7 @@ __all__ = [
     "NetworkRule",
     "NetworkSettingsError",
     "NetworkSettingsErrorCode",
+    "NotTLSError",
     "ParentProcess",
     "Path",
     "PathStatus",
@@ -96,6 +102,7 @@ __all__ = [
     "TransparentProxyProvider",
     "TunnelNetworkSettings",
     "UDPFlow",
+    "read_client_hello",
 ]
 
 

@@ -22,7 +22,7 @@ from .errors import FlowError, FlowErrorCode
 ATTEMPT_DELAY = 0.25  # RFC 8305 §5, "Connection Attempt Delay"
 _STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
 _DATAGRAM = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
-_IP_RECVERR, _IPV6_RECVERR, _IP_BIND_ADDRESS_NO_PORT = 11, 25, 24  # <linux/in.h>, <linux/in6.h>
+_IP_BIND_ADDRESS_NO_PORT = 24  # <linux/in.h>
 
 
 async def connect_stream(
@@ -38,13 +38,12 @@ async def connect_stream(
 
 
 def datagram_socket(family: int, *, interface: str | None = None, local_address: str | None = None) -> socket.socket:
-    """A non-blocking UDP socket, bound to a port of its own, that hears of ICMP errors. Raises FlowError."""
+    """A non-blocking UDP socket, bound to a port of its own. Raises FlowError.
+
+    Without IP_RECVERR, so that a datagram to one peer does not fail by what another peer answered; a relay sets it.
+    """
     sock = _new_socket(family, _DATAGRAM, interface)
     try:
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
-        else:
-            sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
         _bind(sock, local_address or ("::" if family == socket.AF_INET6 else "0.0.0.0"))
     except BaseException:
         sock.close()

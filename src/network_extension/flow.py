@@ -75,6 +75,7 @@ class AppProxyFlow:
         "_backend",
         "_claimed",
         "_closed",
+        "_connecting",
         "_failure",
         "_opened",
         "_relaying",
@@ -119,6 +120,7 @@ class AppProxyFlow:
         self._opened = False
         self._closed = False  # by the provider: nothing more may be asked for
         self._relaying = False
+        self._connecting: asyncio.Task[object] | None = None  # waits in `connect`
         self._failure: FlowError | None = None  # set when the datapath has ended the flow
 
     @property
@@ -162,14 +164,19 @@ class AppProxyFlow:
             local_address,
             redirected=host is not None or port is not None,
         )
-        if timeout is None:
-            return await work
+        self._connecting = asyncio.current_task()
         try:
             async with asyncio.timeout(timeout):
                 return await work
         except TimeoutError:
             target = Endpoint(host or self.remote_endpoint.host, port or self.remote_endpoint.port)
             raise FlowError(FlowErrorCode.TIMED_OUT, f"connect to {target}: not within {timeout} s") from None
+        except asyncio.CancelledError:
+            if self._failure is None or self._connecting is None or self._connecting.uncancel():
+                raise
+            raise self._failure from None
+        finally:
+            self._connecting = None
 
     async def _reach(
         self, host: str, port: int, interface: str | None, local_address: str | None, *, redirected: bool
@@ -253,6 +260,8 @@ class AppProxyFlow:
     def _end(self, failure: FlowError) -> None:
         """The datapath has ended the flow: what waits fails, what comes later fails as well."""
         self._failure = failure
+        if self._connecting is not None:  # nobody needs the far side any more
+            self._connecting.cancel()
         self._release()
 
     def __repr__(self) -> str:

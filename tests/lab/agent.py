@@ -52,6 +52,23 @@ def read_all(sock: socket.socket) -> bytes:
     return b"".join(parts)
 
 
+def read_exactly(sock: socket.socket, size: int) -> bytes:
+    """That many bytes."""
+    data = b""
+    while len(data) < size:
+        part = sock.recv(size - len(data))
+        if not part:
+            raise EOFError(f"the stream ended after {data[-100:]!r}")
+        data += part
+    return data
+
+
+def send_singly(sock: socket.socket, data: bytes) -> None:
+    """One send for each byte."""
+    for byte in data:
+        sock.send(bytes([byte]))
+
+
 def send_bytes(sock: socket.socket, size: int) -> str:
     """Send random bytes; their SHA-256."""
     digest, block = hashlib.sha256(), os.urandom(BLOCK)
@@ -142,9 +159,34 @@ def open_many(address: tuple[Any, ...], count: int) -> int:
     return count
 
 
+def send_numbered(sock: socket.socket, count: int, size: int, window: int) -> int:
+    """Send numbered datagrams, at most `window` of them unanswered; the number of answers."""
+    answers = 0
+    for number in range(count):
+        sock.send(number.to_bytes(4, "big").ljust(size, b"."))
+        if number >= window:
+            answers += len(sock.recv(100)) == 4
+    while answers < count:
+        answers += len(sock.recv(100)) == 4
+    return answers
+
+
+def send_burst(sock: socket.socket, count: int) -> None:
+    """Numbered datagrams, one after the other without a pause."""
+    for number in range(count):
+        sock.send(b"%d" % number)
+
+
+def send_and_close(address: tuple[Any, ...], data: bytes) -> None:
+    """One datagram of a socket that is closed at once."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(data, address)
+
+
 def receive_errors(sock: socket.socket) -> list[tuple[int, tuple[Any, ...]]]:
     """The errno and the destination of each message in the socket's error queue."""
     found = []
+    sock.settimeout(0)
     while True:
         try:
             _, control, _, name = sock.recvmsg(0, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
@@ -180,7 +222,7 @@ def _serve(number: int, name: str, handle: int | None, arguments: tuple[Any, ...
         elif name in globals():
             result = globals()[name](SOCKETS[handle], *arguments, **options)
         elif name == "close":
-            result = SOCKETS.pop(handle).close()
+            result = SOCKETS.pop(handle).close() if handle in SOCKETS else None
         else:
             result = getattr(SOCKETS[handle], name)(*arguments, **options)
         answer = (number, True, result)

@@ -138,6 +138,7 @@ class Program:
             self._reader.join(10)
             self.process.stdout.close()
             self.faults = [record["text"] for record in self.records("fault")] + self.complaints().splitlines()
+            self.faults += [record["text"] for record in self.records("provider") if "cut off" in record["text"]]
             self._log.close()
         return status
 
@@ -180,6 +181,7 @@ def running(lab: NetLab, *arguments: str, expect_faults: bool = False, **options
     """A program behind `netext run`; at its end no fault of ours may be in the log."""
     program = Program(lab, arguments, **options)
     try:
+        program.call("identity")  # so that all its processes are there from now on
         yield program
     except BaseException:
         print(program.records("provider"), program.records("fault"), program.complaints())

@@ -108,6 +108,15 @@ def test_the_end_of_the_peer(pair: Pair) -> None:
     pair[1].close()
 
 
+def test_last_words_of_a_peer_that_did_not_listen_are_heard(pair: Pair) -> None:
+    """It closes with a message of ours unread: the kernel reports a reset before it gives out what came first."""
+    pair[0].send(MessageType.PING, 0)
+    pair[1].send(MessageType.STOPPED, 0, {"cancelled": 1})
+    pair[1].close()
+    assert [(kind, body) for kind, _flow, body, _fds in pair[0].receive()] == [(MessageType.STOPPED, {"cancelled": 1})]
+    assert pair[0].eof
+
+
 def test_sending_to_a_dead_peer_is_seen_as_its_end(pair: Pair) -> None:
     pair[1].close()
     pair[0].send(MessageType.CLAIM, 1)

@@ -23,6 +23,7 @@ PAIRS = [
     (FlowErrorCode.PEER_RESET, errno.ECONNRESET),
     (FlowErrorCode.HOST_UNREACHABLE, errno.EHOSTUNREACH),
     (FlowErrorCode.NETWORK_UNREACHABLE, errno.ENETUNREACH),
+    (FlowErrorCode.PROHIBITED, errno.EACCES),
     (FlowErrorCode.TIMED_OUT, errno.ETIMEDOUT),
     (FlowErrorCode.ABORTED, errno.ECONNABORTED),
     (FlowErrorCode.INVALID_ARGUMENT, errno.EINVAL),

@@ -40,6 +40,14 @@ _sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int
 _errno = ctypes.get_errno
 
 
+def join_datagrams(sock: socket.socket) -> None:
+    """Take datagrams that arrive joined (a program that sends by UDP_SEGMENT, a network card's GRO) as they are."""
+    try:
+        sock.setsockopt(SOL_UDP, UDP_GRO, 1)
+    except OSError:  # before Linux 5.0 the kernel cuts them for us
+        pass
+
+
 class _Memory:
     """Zeroed memory at a fixed address, seen as bytes and as numbers."""
 

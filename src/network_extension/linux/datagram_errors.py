@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import sys
 from collections.abc import Iterable, Iterator
 
 from .sockets import IP_RECVERR, IPV6_RECVERR, SOL_IP, SOL_IPV6, Address
@@ -30,6 +31,14 @@ class NetworkError:
         self.errno, self.origin, self.kind, self.code, self.info = number, origin, kind, code, info
         self.offender = offender
         """The sockaddr of the router or host that sent the ICMP message."""
+
+    @property
+    def offender_address(self) -> bytes:
+        """Its address, 4 or 16 bytes; b"" when it is not known."""
+        family = int.from_bytes(self.offender[:2], sys.byteorder)
+        if family == socket.AF_INET:
+            return self.offender[4:8]
+        return self.offender[8:24] if family == socket.AF_INET6 else b""
 
     @property
     def mtu(self) -> int:
@@ -57,12 +66,12 @@ def parse(ancillary: Ancillary) -> NetworkError | None:
     return None
 
 
-def queued(sock: socket.socket, most: int) -> Iterator[tuple[NetworkError, Address]]:
-    """Up to `most` entries: the error, and where the datagram that it is about was sent."""
+def queued(sock: socket.socket, most: int) -> Iterator[tuple[NetworkError, Address, bytes]]:
+    """Up to `most` entries: the error, where the datagram that it is about was sent, and that datagram's head."""
     for _ in range(most):
         try:
-            _, ancillary, _, name = sock.recvmsg(0, 512, MSG_ERRQUEUE | socket.MSG_DONTWAIT)
+            head, ancillary, _, name = sock.recvmsg(64, 512, MSG_ERRQUEUE | socket.MSG_DONTWAIT)
         except OSError:
             return
         if (error := parse(ancillary)) is not None and name:
-            yield error, (name[0].partition("%")[0], name[1])
+            yield error, (name[0].partition("%")[0], name[1]), head

@@ -24,9 +24,9 @@ from collections import deque
 from collections.abc import Callable
 
 from . import datagram_errors
-from .datagram_batch import SLOTS, SOL_UDP, UDP_GRO, Batch, Outlet
+from .datagram_batch import SLOTS, Batch, Outlet, join_datagrams
 from .reactor import ERROR, READ, WRITE, Reactor, Timer
-from .socket_address import connect_to, disconnect, identity, pack, send_to, unpack
+from .socket_address import connect_to, identity, leave_peer, pack, send_to, unpack
 from .sockets import Address
 
 ROUNDS = 4  # batches that one socket may move before others get their turn
@@ -156,7 +156,7 @@ class DatagramRelay:
         self.last_activity = reactor.clock()
         remote.setblocking(False)
         datagram_errors.report_errors(remote)
-        _join_datagrams(remote)
+        join_datagrams(remote)
         self._first, self._connected = self._connect(first_peer, connect)
         reactor.register(self._fd, READ, self._remote_event)
 
@@ -176,7 +176,7 @@ class DatagramRelay:
             if self._connected:
                 self._disconnect()
         program_side.setblocking(False)
-        _join_datagrams(program_side)
+        join_datagrams(program_side)
         self.remove_peer(address)
         peer = _Peer(self, address, target, program_side)
         if not self._connected:
@@ -235,7 +235,7 @@ class DatagramRelay:
 
     def _disconnect(self) -> None:
         """Take datagrams from everybody, at the same port."""
-        _leave_peer(self.remote)
+        leave_peer(self.remote)
         self._connected = False
         for peer in self._peers.values():
             peer.to_remote.outlet.name = peer.target
@@ -348,9 +348,13 @@ class DatagramRelay:
                 send_to(outlet.descriptor, held[0], outlet.name)
             except OSError as error:
                 number = error.errno or 0
-                if number in _FULL and way.stalls < RETRIES:
-                    self._block(way, number)
-                    return
+                if number in _FULL:
+                    if way.stalls < RETRIES:
+                        self._block(way, number)
+                        return
+                    self.lost += len(held)
+                    held.clear()
+                    break
                 if self._forgive(way, number, retried):
                     retried = True
                     continue
@@ -393,14 +397,16 @@ class DatagramRelay:
         """
         blocked = self._blocked_out if way is way.peer.to_remote else self._blocked_in
         blocked[way] = None
-        if number != errno.EAGAIN:
-            way.stalls += 1
-            if self._timer is None:
-                self._timer = self._reactor.call_later(RETRY_DELAY, self._retry)
+        way.stalls = 0 if number == errno.EAGAIN else way.stalls + 1
+        if way.stalls and self._timer is None:
+            self._timer = self._reactor.call_later(RETRY_DELAY, self._retry)
+        self._wait(way.peer)
 
     def _unblock(self, way: _Way) -> None:
         self._blocked_out.pop(way, None)
-        self._blocked_in.pop(way, None)
+        if way in self._blocked_in:
+            del self._blocked_in[way]
+            self._wait(way.peer)
 
     def _flush_blocked(self, blocked: dict[_Way, None], stalled: bool) -> None:
         for way in list(blocked):
@@ -432,6 +438,8 @@ class DatagramRelay:
 
     def _wait(self, peer: _Peer) -> None:
         """Wait for a program-side socket as its state demands."""
+        if self.closed or self._peers.get(peer.address) is not peer:
+            return  # a callback has closed it
         wanted = 0 if peer in self._resting else READ
         if peer.to_program in self._blocked_in and not peer.to_program.stalls:
             wanted |= WRITE
@@ -444,7 +452,7 @@ class DatagramRelay:
     def _collect_errors(self) -> None:
         """Read the error queue and report each peer's errors once."""
         told: dict[tuple[Address, int], None] = {}
-        for error, name in datagram_errors.queued(self.remote, ERRORS_IN_A_TURN):
+        for error, name, _ in datagram_errors.queued(self.remote, ERRORS_IN_A_TURN):
             self.path_mtu = error.mtu or self.path_mtu
             peer = self._by_identity.get(identity(pack(name, self.remote.family)))
             if peer is not None and error.origin != datagram_errors.ORIGIN_LOCAL:  # those, sending has told already
@@ -482,28 +490,3 @@ class DatagramRelay:
     def _fail(self, error: OSError) -> None:
         self.close()
         self._done(self, error)
-
-
-def _join_datagrams(sock: socket.socket) -> None:
-    """Take datagrams that arrive joined (a program that sends by UDP_SEGMENT, a network card's GRO) as they are."""
-    try:
-        sock.setsockopt(SOL_UDP, UDP_GRO, 1)
-    except OSError:  # before Linux 5.0 the kernel cuts them for us
-        pass
-
-
-def _leave_peer(remote: socket.socket) -> None:
-    """Take a connected UDP socket's peer away, and nothing else.
-
-    __udp_disconnect() also forgets the device of SO_BINDTODEVICE, and the port unless it was asked for by number, which
-    one that was bound to port 0 was not. Both are given back at once; to a socket without a device anybody may give one
-    (Linux 5.7). Datagrams that arrive in these microseconds are refused.
-    """
-    host, port, *scope = remote.getsockname()
-    device = remote.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)
-    disconnect(remote.fileno())
-    if device:
-        remote.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
-    host, now, *scope = remote.getsockname()
-    if now != port:
-        remote.bind((host, port, *scope))

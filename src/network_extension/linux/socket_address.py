@@ -70,11 +70,23 @@ def connect_to(descriptor: int, raw: bytes) -> None:
     _check(_libc.connect(descriptor, raw, len(raw)))
 
 
-def disconnect(descriptor: int) -> None:
-    """Take the peer of a datagram socket away: connect(2) to AF_UNSPEC, which is 0. Raises OSError."""
-    _check(_libc.connect(descriptor, bytes(16), 16))
-
-
 def send_to(descriptor: int, data: bytes, raw: bytes | None) -> None:
     """Send one datagram without waiting, to `raw` or where the socket is connected (sendto(2)). Raises OSError."""
     _check(_libc.sendto(descriptor, data, len(data), socket.MSG_DONTWAIT, raw, len(raw) if raw else 0))
+
+
+def leave_peer(sock: socket.socket) -> None:
+    """Take the peer of a connected UDP socket away, and nothing else. Raises OSError.
+
+    That is connect(2) to AF_UNSPEC, which is 0. __udp_disconnect() also forgets the device of SO_BINDTODEVICE, and the
+    port unless it was asked for by number, which one that was bound to port 0 was not. Both are given back at once; to
+    a socket without a device anybody may give one (Linux 5.7). Datagrams that arrive in between are refused.
+    """
+    port = sock.getsockname()[1]
+    device = sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)
+    _check(_libc.connect(sock.fileno(), bytes(16), 16))
+    if device:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
+    host, now, *rest = sock.getsockname()
+    if now != port:
+        sock.bind((host, port, *rest))

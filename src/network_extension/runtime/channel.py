@@ -130,8 +130,8 @@ class Channel:
             except BlockingIOError:
                 break
             except ConnectionResetError:
-                self.eof = True
-                break
+                # It closed without reading all that we sent (unix(7)). Said once; its last messages come next.
+                continue
             if not size:
                 self.eof = True
                 break

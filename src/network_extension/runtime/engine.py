@@ -21,7 +21,7 @@ from ..linux.echo import EchoRelay
 from ..linux.nfqueue import ACCEPT, DROP, Queue
 from ..linux.processes import ProcessFinder
 from ..linux.reactor import READ, Reactor
-from ..linux.sock_diag import DestroyEvents, SocketTable
+from ..linux.sock_diag import DestroyEvents, SocketInfo, SocketTable
 from .channel import Channel
 from .dns_service import DNSService
 from .flow_log import FlowLog
@@ -68,11 +68,11 @@ class Engine:
         self.names.learn_hosts_file(_read("/etc/hosts"))
         self.sockets, self.processes = SocketTable(diag), ProcessFinder(command)
         listeners = [listener4, listener6] if options.ipv6 else [listener4]
-        self.tcp = TCPInterceptor(self.reactor, self.queue, self.pipeline, self.injector, listeners)
+        self.tcp = TCPInterceptor(self.reactor, self.queue, self.pipeline, self.injector, listeners, self._socket_exists)
         stock = SocketStock(self.reactor, socket.socket(fileno=kit.stock))
         events = DestroyEvents(destroyed)
         self.udp = UDPInterceptor(
-            self.reactor, self.queue, self.pipeline, self.injector, stock, events, self._socket_exists
+            self.reactor, self.queue, self.pipeline, self.injector, stock, events, self._socket
         )
         self.echo = EchoRelay(self.reactor, self._deliver_echo)
         self.dns = DNSService(self.reactor, dns_udp, dns_tcp, name_servers(options.resolv_conf), self.names)
@@ -110,13 +110,17 @@ class Engine:
             flow.host, flow.name_source = known
         flow.process = self.processes.owner(lambda: self._inode(flow))
 
-    def _inode(self, flow: InterceptedFlow) -> int | None:
+    def _socket(self, flow: InterceptedFlow) -> SocketInfo | None:
+        """The program's socket, as long as it is there."""
         protocol, source, port, destination, remote_port = flow.key
-        found = self.sockets.find(protocol, (source, port), (destination, remote_port))
+        return self.sockets.find(protocol, (source, port), (destination, remote_port))
+
+    def _inode(self, flow: InterceptedFlow) -> int | None:
+        found = self._socket(flow)
         return found.inode if found is not None else None
 
     def _socket_exists(self, flow: InterceptedFlow) -> bool:
-        return self._inode(flow) is not None
+        return self._socket(flow) is not None
 
     def _decided(self, flow: InterceptedFlow) -> None:
         self.log.opened(flow)

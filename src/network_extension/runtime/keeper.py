@@ -94,6 +94,9 @@ def _settle_system_parameters(gid: int, ipv6: bool) -> None:
         "net/ipv4/conf/all/rp_filter": "0",  # replies come from lo with foreign addresses
         f"net/ipv4/conf/{INTERFACE}/rp_filter": "0",
         "net/ipv4/conf/lo/rp_filter": "0",
+        # The hop between program and engine is this kernel's loopback. A pacing algorithm (bbr) measures it, finds a
+        # bandwidth and holds the stream to it; the way out keeps the host's choice, since its socket is the host's.
+        "net/ipv4/tcp_congestion_control": "reno",
     }
     if not ipv6:
         values[f"net/ipv6/conf/{INTERFACE}/disable_ipv6"] = values[f"net/ipv6/conf/{PEER_INTERFACE}/disable_ipv6"] = "1"

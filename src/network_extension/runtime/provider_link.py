@@ -65,7 +65,16 @@ class ProviderLink:
             "interface": None,
             "deadline": deadline,
         }
-        self._send(MessageType.NEW_FLOW, flow.id, body)
+        try:
+            self._channel.send(MessageType.NEW_FLOW, flow.id, body)
+        except WireError:  # a command line may be of any length; who it is matters more than what it was told
+            if flow.process is not None:
+                body["process"] = flow.process.to_dict() | {"arguments": [], "parents": []}
+            self._send(MessageType.NEW_FLOW, flow.id, body)
+        except OSError as error:
+            self._lost_soon(error)
+        else:
+            self._watch()
 
     def opened(self, flow: InterceptedFlow) -> None:
         """The program's connect() has completed."""
@@ -127,9 +136,14 @@ class ProviderLink:
         try:
             self._channel.send(kind, flow, body, fds)
         except (WireError, OSError) as error:
-            self._reactor.call_soon(lambda: self.end(f"it does not read its messages: {error}"))
+            self._lost_soon(error)
             return
         self._watch()
+
+    def _lost_soon(self, error: Exception) -> None:
+        """End the link, but not in the middle of what is being done to a flow."""
+        why = f"it does not read its messages: {error}"
+        self._reactor.call_soon(lambda: self.end(why))
 
     def _watch(self) -> None:
         events = READ | WRITE if self._channel.wants_write else READ

@@ -182,9 +182,11 @@ class ProviderProcess:
 
     def died(self, status: int) -> None:
         """The process was reaped."""
+        self.pid = 0
+        if self._channel is not None:
+            self._readable(READ)  # its last words may still wait there
         self._cancel_timer()
         self._close_channel()
-        self.pid = 0
         why = self._why_killed or describe_status(status)
         if self.state == "stopping" or self._supervisor.stopping:
             self._change("stopped")

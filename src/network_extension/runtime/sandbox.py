@@ -25,7 +25,7 @@ from ..core.resolv_conf import name_servers, sandbox_resolv_conf
 from ..errors import DatapathError, ExitCode, NetworkExtensionError
 from ..linux import namespaces
 from ..linux.path_monitor import PathMonitor, SleepDetector, read_path
-from ..linux.reactor import READ, Reactor
+from ..linux.reactor import READ, Reactor, Timer
 from ..linux.signals import SignalReader
 from ..path import Path, PathStatus
 from . import keeper
@@ -72,6 +72,7 @@ class Sandbox:
         self._reactor = Reactor(time.monotonic, self._fault)
         self._signals = SignalReader((*FORWARDED, signal.SIGCHLD))
         self._command: Command | None = None
+        self._finish_timer: Timer | None = None
         self._failure: NetworkExtensionError | None = None
         self._kit_ready = self._engine_ready = self._finishing = False
         self._engine_pid = self._keeper_pid = self._engine_deaths = 0
@@ -305,11 +306,9 @@ class Sandbox:
     def _engine_died(self, status: int) -> None:
         """Start another engine; its flows are gone, the sandbox and the command stay."""
         self._engine_pid, self._engine_ready = 0, False
-        if (
-            self._finishing
-            or self._failure is not None
-            or (self._command is not None and self._command.status is not None)
-        ):
+        if self._finishing:
+            return  # it has done its work; providers may still be at theirs
+        if self._failure is not None or (self._command is not None and self._command.status is not None):
             self._reactor.stop()
             return
         self._engine_deaths += 1
@@ -337,7 +336,7 @@ class Sandbox:
             self._reactor.stop()
             return
         self._engine.send(MessageType.FINISH)
-        self._reactor.call_later(FINISH_TIMEOUT, self._reactor.stop)
+        self._finish_timer = self._reactor.call_later(FINISH_TIMEOUT, self._reactor.stop)
 
     def _fail(self, error: NetworkExtensionError) -> None:
         """Give up; the first reason is the one that is told."""
@@ -348,10 +347,14 @@ class Sandbox:
     def _take_down(self) -> None:
         """Stop providers, engine and keeper, in this order, each within its time."""
         self._finishing = True
+        if self._finish_timer is not None:
+            self._finish_timer.cancel()  # it must not cut the providers' grace period short
         self._providers.stop(STOP_REASON_NONE, self._options.grace)
-        if not self._providers.all_stopped:
-            self._reactor.call_later(self._options.grace + 3.0, self._reactor.stop)
-            self._providers.progressed = lambda: self._reactor.stop() if self._providers.all_stopped else None
+        deadline = self._reactor.clock() + self._options.grace + 3.0
+        self._reactor.call_later(self._options.grace + 3.0, self._reactor.stop)
+        self._providers.progressed = lambda: self._reactor.stop() if self._providers.all_stopped else None
+        # again and again: whatever else may stop the reactor must not cut the providers' time short
+        while not self._providers.all_stopped and self._reactor.clock() < deadline:
             self._reactor.run()
         for provider in self._providers.providers:
             if provider.cancelled_tasks:

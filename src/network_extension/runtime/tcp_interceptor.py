@@ -12,10 +12,21 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Callable
 from functools import partial
 
 from ..core.flow_decision import FlowState
-from ..core.packets import PacketError, Unreachable, address_bytes, address_text, icmp_unreachable, syn_ack, tcp_reset
+from ..core.packets import (
+    PacketError,
+    Unreachable,
+    address_bytes,
+    address_text,
+    icmp_unreachable,
+    parse_head,
+    reset_after_syn_ack,
+    syn_ack,
+    tcp_reset,
+)
 from ..errors import FlowErrorCode, code_for_errno
 from ..linux.nfqueue import ACCEPT, DROP, HeldPacket, Queue
 from ..linux.reactor import EDGE, READ, WRITE, Reactor
@@ -29,9 +40,10 @@ HANDSHAKE_TIMEOUT = 5.0  # both ends are this kernel: a handshake that takes lon
 _TCP_INFO_BYTES = struct.Struct("=QQ")
 _TCP_INFO_SENT = struct.Struct("=QQ")
 SPARE_DESCRIPTORS = 64
+SWEEP_INTERVAL = 2.0
 SILENCE = 150.0
 """Seconds for which the SYNs of a connection that timed out stay unanswered; tcp_syn_retries of 6 make 127 s."""
-_UNREACHABLE = {
+_UNREACHABLE: dict[int, Unreachable] = {
     FlowErrorCode.HOST_UNREACHABLE: Unreachable.HOST,
     FlowErrorCode.NETWORK_UNREACHABLE: Unreachable.NETWORK,
     FlowErrorCode.PROHIBITED: Unreachable.ADMINISTRATIVELY_PROHIBITED,
@@ -41,7 +53,7 @@ _UNREACHABLE = {
 class TCPInterceptedFlow(InterceptedFlow):
     """A TCP flow with its sockets."""
 
-    __slots__ = ("attached", "opening_error", "packet", "program", "relay", "remote_socket")
+    __slots__ = ("attached", "packet", "program", "relay", "remote_socket")
 
     def __init__(self, number: int, key: FlowKey, packet: HeldPacket | None, interceptor: TCPInterceptor, now: float) -> None:
         super().__init__(number, key, packet.payload if packet else b"", interceptor, now)
@@ -56,9 +68,16 @@ class TCPInterceptor:
     """The TCP side of the datapath."""
 
     def __init__(
-        self, reactor: Reactor, queue: Queue, pipeline: Pipeline, injector: PacketInjector, listeners: list[socket.socket]
+        self,
+        reactor: Reactor,
+        queue: Queue,
+        pipeline: Pipeline,
+        injector: PacketInjector,
+        listeners: list[socket.socket],
+        still_there: Callable[[InterceptedFlow], bool],
     ) -> None:
         self._reactor, self._queue, self._pipeline, self._injector = reactor, queue, pipeline, injector
+        self._still_there = still_there
         self._pool = PipePool()
         self._held: dict[FlowKey, TCPInterceptedFlow] = {}
         self._silent: dict[FlowKey, int] = {}
@@ -66,13 +85,16 @@ class TCPInterceptor:
         self._attached: set[TCPInterceptedFlow] = set()
         for listener in listeners:
             reactor.register(listener.fileno(), READ, partial(self._accept_all, listener))
+        reactor.call_later(SWEEP_INTERVAL, self._sweep)
 
     def held_packet(self, packet: HeldPacket, key: FlowKey, number: int) -> bool:
         """A SYN came from the queue; True when it began a flow with this number."""
-        if key in self._held:  # sent again while the first one waits: one is enough
-            self._queue.decide(packet.id, DROP)
-            return False
-        if self._silent and self._silent.get(key) == parse_head(packet.payload).sequence:
+        if (earlier := self._held.get(key)) is not None:
+            if _sequence(earlier.first_packet) == _sequence(packet.payload):
+                self._queue.decide(packet.id, DROP)  # sent again while the first one waits: one is enough
+                return False
+            self._vanished(earlier)  # a new connection from the same port: the program has given the old one up
+        elif self._silent and self._silent.get(key) == _sequence(packet.payload):
             self._queue.decide(packet.id, DROP)
             return False
         flow = TCPInterceptedFlow(number, key, packet, self, self._reactor.clock())
@@ -97,10 +119,12 @@ class TCPInterceptor:
         self._reactor.register(sock.fileno(), WRITE | EDGE, lambda events: self._connected(flow, sock))
 
     def _connected(self, flow: TCPInterceptedFlow, sock: socket.socket) -> None:
+        if flow.state is not FlowState.CLAIMED:
+            return  # it broke since: its error stays on the socket until the relay meets it
         if number := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self._reactor.unregister(sock.fileno())
             self._refused(flow, number)
-        elif flow.state is FlowState.CLAIMED:
+        else:
             self.open(flow)
 
     def _refused(self, flow: TCPInterceptedFlow, number: int) -> None:
@@ -131,7 +155,19 @@ class TCPInterceptor:
 
     def _vanished(self, flow: TCPInterceptedFlow) -> None:
         flow.outcome, flow.reason = "gone", "the program gave up before its flow was opened"
+        self._decide(flow, DROP)
         self._finish(flow, FlowErrorCode.ABORTED)
+
+    def _sweep(self) -> None:
+        """End flows that are not open yet and whose program closed its socket: no packet tells of that.
+
+        Only where the socket was found before, or a kernel without inet_diag would end them all.
+        """
+        latest = self._reactor.clock() - SWEEP_INTERVAL / 2
+        for flow in [flow for flow in self._held.values() if flow.process is not None and flow.started_at < latest]:
+            if flow.program is None and not self._still_there(flow):
+                self._vanished(flow)
+        self._reactor.call_later(SWEEP_INTERVAL, self._sweep)
 
     def _accept_all(self, listener: socket.socket, events: int) -> None:
         for _ in range(256):
@@ -186,6 +222,8 @@ class TCPInterceptor:
         """Hand out the program's socket; ours stays open, so that a dead provider's flow can still be reset."""
         if flow.state is FlowState.OPEN and flow.program is not None and flow.link is not None and flow.relay is None:
             flow.attached = True
+            # Who reads in Python reads one stream: an urgent byte keeps its place in it, as RFC 6093 section 6 advises.
+            flow.program.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
             self._attached.add(flow)
             flow.link.attached(flow, flow.program.fileno())
         elif flow.link is not None:
@@ -207,6 +245,8 @@ class TCPInterceptor:
     def _start_relay(self, flow: TCPInterceptedFlow, remote_registered: bool) -> None:
         program, remote = flow.program, flow.remote_socket
         assert program is not None and remote is not None
+        if flow.attached:
+            program.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 0)
         flow.relay = Relay(self._reactor, self._pool, program, remote, lambda relay, error: self._relayed(flow, error))
         flow.first_packet = b""
         self.relays.add(flow)
@@ -256,7 +296,7 @@ class TCPInterceptor:
 
     def _answer(self, packet: bytes, error: int, program: bytes) -> None:
         """Give connect() its errno."""
-        send, unreachable = self._injector.send, _UNREACHABLE.get(FlowErrorCode(error))
+        send, unreachable = self._injector.send, _UNREACHABLE.get(error)
         if unreachable is not None:
             send(icmp_unreachable(packet, unreachable), program)
         elif error == FlowErrorCode.PEER_RESET:
@@ -268,8 +308,11 @@ class TCPInterceptor:
 
     def _keep_silent(self, flow: TCPInterceptedFlow) -> None:
         """Nothing answers: the program sends its SYN again and again, and each is this flow still, not a new one."""
-        self._silent[flow.key] = parse_head(flow.first_packet).sequence
-        self._reactor.call_later(SILENCE, lambda: self._silent.pop(flow.key, None))
+        self._silent[flow.key] = _sequence(flow.first_packet)
+        self._reactor.call_later(SILENCE, partial(self._forget_silence, flow.key))
+
+    def _forget_silence(self, key: FlowKey) -> None:
+        self._silent.pop(key, None)
 
     def orphan(self, flow: TCPInterceptedFlow) -> None:
         """Its provider died. A relayed flow does not need it; one whose bytes it carried is reset."""
@@ -317,6 +360,11 @@ class TCPInterceptor:
             flow.reason = flow.reason or "the sandbox ended"
             self._decide(flow, DROP)
             self._finish(flow, FlowErrorCode.ABORTED)
+
+
+def _sequence(packet: bytes) -> int:
+    """The initial sequence number of a SYN, which tells a connection from a later one between the same ports."""
+    return parse_head(packet).sequence if packet else -1
 
 
 def _byte_counts(program: socket.socket) -> tuple[int, int]:

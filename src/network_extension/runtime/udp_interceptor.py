@@ -10,18 +10,20 @@ it, or when nothing moved for a while.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 
 from ..core.flow_decision import FlowState
 from ..core.packets import Unreachable, address_bytes, address_text, icmp_unreachable, udp_datagram
-from ..errors import FlowErrorCode, code_for_errno, errno_for_code
+from ..errors import DatapathError, FlowErrorCode, code_for_errno
 from ..linux.datagrams import DatagramRelay
 from ..linux.nfqueue import ACCEPT, DROP, HeldPacket, Queue
 from ..linux.reactor import READ, Reactor
 from ..linux.ruleset import MARK_OPEN
-from ..linux.sock_diag import DestroyEvents
+from ..linux.sock_diag import DestroyEvents, SocketInfo
 from ..linux.sockets import datagram_socket, receive_descriptors
 from .intercepted import UDP, FlowKey, InterceptedFlow, Pipeline
 from .packet_injector import PacketInjector
@@ -31,6 +33,14 @@ MOST_HELD = 64
 IDLE_TIMEOUT = 180.0
 """Seconds; RFC 4787 asks for two minutes at least."""
 SWEEP_INTERVAL = 10.0
+LINGER = 0.5
+"""Seconds for which a flow outlives its program's socket: what it sent last may still be on the way to us."""
+_UNREACHABLE: dict[int, Unreachable] = {
+    FlowErrorCode.HOST_UNREACHABLE: Unreachable.HOST,
+    FlowErrorCode.NETWORK_UNREACHABLE: Unreachable.NETWORK,
+    FlowErrorCode.PROHIBITED: Unreachable.ADMINISTRATIVELY_PROHIBITED,
+    FlowErrorCode.REFUSED: Unreachable.PORT,
+}
 
 Address = tuple[str, int]
 
@@ -39,16 +49,20 @@ class SocketStock:
     """Unbound transparent UDP sockets, made by the keeper inside the sandbox, ready to be bound by the engine."""
 
     def __init__(self, reactor: Reactor, channel: socket.socket) -> None:
-        self._channel, self._free, self._asked = channel, {socket.AF_INET: [], socket.AF_INET6: []}, set[int]()
+        self._reactor, self._channel, self._asked = reactor, channel, set[int]()
+        self._free: dict[int, list[socket.socket]] = {socket.AF_INET: [], socket.AF_INET6: []}
         self._waiting: dict[int, list[Callable[[socket.socket | None], None]]] = {socket.AF_INET: [], socket.AF_INET6: []}
         channel.setblocking(False)
         reactor.register(channel.fileno(), READ, self._event)
 
     def take(self, family: int, use: Callable[[socket.socket | None], None]) -> None:
         """Call `use` with a socket, at once or when the keeper has sent some; with None when there is none to be had."""
-        free: list[socket.socket] = self._free[socket.AddressFamily(family)]
+        free = self._free[family]
         if free:
             use(free.pop())
+        elif self._channel.fileno() < 0:
+            use(None)
+            return
         else:
             self._waiting[family].append(use)
         if len(free) < 8 and family not in self._asked:
@@ -63,15 +77,27 @@ class SocketStock:
             request, descriptors = receive_descriptors(self._channel)
         except BlockingIOError:
             return
-        if not request:
+        except (DatapathError, OSError):  # out of descriptors: who waits now waits for the next datagram
+            self._asked.clear()
+            self._none_for_all()
+            return
+        if not request:  # the keeper is dead
+            self._reactor.unregister(self._channel.fileno())
+            self._channel.close()
+            self._none_for_all()
             return
         family = request[0]
         self._asked.discard(family)
-        free = self._free[socket.AddressFamily(family)]
-        free += [socket.socket(family, socket.SOCK_DGRAM, 0, descriptor) for descriptor in descriptors]
+        self._free[family] += [socket.socket(family, socket.SOCK_DGRAM, 0, descriptor) for descriptor in descriptors]
         waiting, self._waiting[family] = self._waiting[family], []
         for use in waiting:
             self.take(family, use)
+
+    def _none_for_all(self) -> None:
+        for family, waiting in self._waiting.items():
+            self._waiting[family] = []
+            for use in waiting:
+                use(None)
 
 
 class UDPInterceptedFlow(InterceptedFlow):
@@ -105,11 +131,12 @@ class UDPInterceptor:
         injector: PacketInjector,
         stock: SocketStock,
         destroyed: DestroyEvents,
-        still_there: Callable[[InterceptedFlow], bool],
+        find: Callable[[InterceptedFlow], SocketInfo | None],
     ) -> None:
         self._reactor, self._queue, self._pipeline, self._injector = reactor, queue, pipeline, injector
-        self._stock, self._destroyed, self._still_there = stock, destroyed, still_there
+        self._stock, self._destroyed, self._find = stock, destroyed, find
         self._flows: dict[tuple[bytes, int], UDPInterceptedFlow] = {}
+        self._finds = False
         reactor.register(destroyed.fileno(), READ, self._sockets_closed)
         reactor.call_later(SWEEP_INTERVAL, self._sweep)
 
@@ -128,7 +155,7 @@ class UDPInterceptor:
 
     def _more(self, flow: UDPInterceptedFlow, packet: HeldPacket, peer: Address) -> None:
         """Another datagram of a flow: it waits for the decision, or for the socket of a new peer."""
-        if flow.relay is not None and peer in flow.peers and flow.peers[peer] is not None:
+        if flow.peers.get(peer) is not None:
             self._queue.decide(packet.id, ACCEPT, MARK_OPEN)  # its socket was made while this one was on the way
         elif len(flow.held) >= MOST_HELD:
             self._queue.decide(packet.id, DROP)
@@ -144,25 +171,35 @@ class UDPInterceptor:
 
     def _bind_peer(self, flow: UDPInterceptedFlow, peer: Address, sock: socket.socket | None) -> None:
         """Make a stock socket the program's view of one peer, and release what waits for it."""
-        if sock is None or flow.state is FlowState.CLOSED:
+        if flow.state is FlowState.CLOSED:
             if sock is not None:
                 sock.close()
+            return
+        if sock is None:
+            self._no_peer(flow, peer, errno.EMFILE)
             return
         try:
             sock.bind(peer)
             sock.connect(flow.local)
+            if flow.relay is not None:
+                flow.relay.add_peer(peer, sock)
         except OSError as error:
             sock.close()
-            del flow.peers[peer]
-            self._answer_peer_error(flow, peer, error.errno or 0)
-            self._release(flow, peer, DROP)
+            self._no_peer(flow, peer, error.errno or 0)
             return
         flow.peers[peer] = sock
-        if flow.relay is not None:
-            flow.relay.add_peer(peer, sock)
-        elif flow.attached and flow.link is not None:
+        if flow.relay is None and flow.attached and flow.link is not None:
             flow.link.peer(flow, peer, sock.fileno())
         self._release(flow, peer, ACCEPT)
+
+    def _no_peer(self, flow: UDPInterceptedFlow, peer: Address, number: int) -> None:
+        """There is no way to this peer: say so to the program, and to a provider that asked for it."""
+        del flow.peers[peer]
+        self._release(flow, peer, DROP)
+        self._answer_peer_error(flow, peer, _UNREACHABLE.get(code_for_errno(number)))
+        if flow.attached and flow.link is not None:
+            reason = f"no datagrams from {peer[0]} port {peer[1]}: {os.strerror(number)}"
+            flow.link.refused(flow, FlowErrorCode.INVALID_ARGUMENT, reason, MessageType.PEER_REQUEST, remote=peer)
 
     def _release(self, flow: UDPInterceptedFlow, peer: Address, verdict: int) -> None:
         for number, to in flow.held:
@@ -172,15 +209,25 @@ class UDPInterceptor:
 
     def pass_through(self, flow: UDPInterceptedFlow) -> None:
         """Send on from a socket of the host's."""
-        sock = datagram_socket(flow.family)
-        sock.bind(("::" if flow.family == socket.AF_INET6 else "0.0.0.0", 0))
+        try:
+            sock = datagram_socket(flow.family)
+            sock.bind(("::" if flow.family == socket.AF_INET6 else "0.0.0.0", 0))
+        except OSError as error:
+            self._no_descriptor(flow, error)
+            return
         self._start_relay(flow, sock)
+
+    def _no_descriptor(self, flow: UDPInterceptedFlow, error: OSError) -> None:
+        """Out of descriptors: the datagrams are lost, as in any full queue."""
+        flow.outcome, flow.reason = "dropped", f"{error.strerror}; raise the limit: ulimit -n"
+        self._finish(flow, FlowErrorCode.INTERNAL)
 
     def open(self, flow: UDPInterceptedFlow) -> None:
         """Make the peers' sockets, release the datagrams."""
         if flow.state is FlowState.OPEN:
             return
         flow.state = FlowState.OPEN
+        self._reactor.call_later(LINGER, lambda: self._check(flow))  # it may have sent and closed before this
         for peer in dict.fromkeys(entry[1] for entry in flow.held):
             self._add_peer(flow, peer)
         if flow.link is not None:
@@ -203,8 +250,15 @@ class UDPInterceptor:
         """The provider wants to write from an address that the program has not sent to."""
         if flow.link is None or flow.state is not FlowState.OPEN:
             return
+        try:
+            possible = len(address_bytes(address[0])) == len(flow.key[1]) and 0 < address[1] < 65536
+        except ValueError:
+            possible = False
         sock = flow.peers.get(address)
-        if sock is not None:
+        if not possible:
+            reason = f"no datagrams can come from {address[0]} port {address[1]}"
+            flow.link.refused(flow, FlowErrorCode.INVALID_ARGUMENT, reason, MessageType.PEER_REQUEST, remote=address)
+        elif sock is not None:
             flow.link.peer(flow, address, sock.fileno())
         else:
             self._add_peer(flow, address)
@@ -219,27 +273,33 @@ class UDPInterceptor:
         self._start_relay(flow, sock)
 
     def _start_relay(self, flow: UDPInterceptedFlow, remote: socket.socket) -> None:
-        first = flow.remote
-        flow.relay = DatagramRelay(
-            self._reactor,
-            remote,
-            first,
-            lambda relay, error: self._ended(flow, error.errno or 0 if error else 0),
-            on_error=lambda relay, peer, number: self._answer_peer_error(flow, peer, number),
-            on_new_peer=lambda relay, peer: self._add_peer(flow, peer),
-        )
+        """Hand the remote socket to a relay. Only a program that connected its socket hears from its peer alone."""
+        program = self._program(flow)
+        try:
+            flow.relay = DatagramRelay(
+                self._reactor,
+                remote,
+                flow.remote,
+                lambda relay, error: self._ended(flow, error.errno or 0 if error else 0),
+                on_error=lambda relay, peer, number: self._peer_failed(flow, peer, number),
+                on_new_peer=lambda relay, peer: self._add_peer(flow, peer),
+                connect=program is None or program.is_connected,
+            )
+        except OSError as error:
+            remote.close()
+            flow.outcome, flow.reason = "refused", os.strerror(error.errno or 0)
+            self.refuse(flow, code_for_errno(error.errno or 0))
+            return
         for peer, sock in flow.peers.items():
             if sock is not None:
                 flow.relay.add_peer(peer, sock)
         self.open(flow)
 
-    def _answer_peer_error(self, flow: UDPInterceptedFlow, peer: Address, number: int) -> None:
+    def _peer_failed(self, flow: UDPInterceptedFlow, peer: Address, number: int) -> None:
+        self._answer_peer_error(flow, peer, _UNREACHABLE.get(code_for_errno(number)))
+
+    def _answer_peer_error(self, flow: UDPInterceptedFlow, peer: Address, kind: Unreachable | None) -> None:
         """Tell the program by ICMP what its own socket would have been told."""
-        kind = {
-            FlowErrorCode.HOST_UNREACHABLE: Unreachable.HOST,
-            FlowErrorCode.NETWORK_UNREACHABLE: Unreachable.NETWORK,
-            FlowErrorCode.REFUSED: Unreachable.PORT,
-        }.get(code_for_errno(number))
         if kind is not None:
             _, source, port, _, _ = flow.key
             quoted = udp_datagram(source, port, address_bytes(peer[0]), peer[1], b"")
@@ -256,7 +316,8 @@ class UDPInterceptor:
     def refuse(self, flow: UDPInterceptedFlow, error: int) -> None:
         """Drop what waits; a connected socket of the program gets the errno."""
         for peer in dict.fromkeys(entry[1] for entry in flow.held):
-            self._answer_peer_error(flow, peer, errno_for_code(error))
+            if error != FlowErrorCode.TIMED_OUT:  # which is silence
+                self._answer_peer_error(flow, peer, _UNREACHABLE.get(error, Unreachable.PORT))
         self._finish(flow, error)
 
     def orphan(self, flow: UDPInterceptedFlow) -> None:
@@ -290,22 +351,33 @@ class UDPInterceptor:
     def _sockets_closed(self, events: int) -> None:
         """Programs closed UDP sockets. An unconnected one names no address, so the port is looked for."""
         ports = {closed.local_port for closed in self._destroyed.receive()}
-        for flow in [flow for flow in self._flows.values() if flow.key[2] in ports]:
-            if not self._still_there(flow):
-                self._program_closed(flow)
+        for flow in [flow for flow in self._flows.values() if flow.key[2] in ports and flow.state is FlowState.OPEN]:
+            self._reactor.call_later(LINGER, partial(self._check, flow))
 
-    def _program_closed(self, flow: UDPInterceptedFlow) -> None:
-        if flow.state is FlowState.OPEN and flow.attached and flow.link is not None:
+    def _check(self, flow: UDPInterceptedFlow) -> None:
+        """End an open flow whose program's socket is gone. A new socket at the same address goes on with it."""
+        if flow.state is not FlowState.OPEN or self._flows.get((flow.key[1], flow.key[2])) is not flow:
+            return
+        if self._program(flow) is not None or not self._finds:
+            return
+        if flow.relay is None and flow.attached and flow.link is not None:
             # A new socket may get the same port: the address is free for a new flow, the provider finishes the old one.
             del self._flows[flow.key[1], flow.key[2]]
             flow.link.datagrams_ended(flow)
-        elif flow.state is FlowState.OPEN:
+        else:
             self._finish(flow, 0)
+
+    def _program(self, flow: UDPInterceptedFlow) -> SocketInfo | None:
+        """The program's socket. A kernel that never finds one (no inet_diag) is no witness of its end."""
+        found = self._find(flow)
+        self._finds = self._finds or found is not None
+        return found
 
     def _sweep(self) -> None:
         """End relayed flows in which nothing moved for a while."""
         latest = self._reactor.clock() - IDLE_TIMEOUT
-        for flow in [flow for flow in self._flows.values() if flow.relay is not None and flow.relay.last_activity < latest]:
+        idle = [flow for flow in self._flows.values() if flow.relay is not None and flow.relay.last_activity < latest]
+        for flow in idle:
             flow.reason = f"idle for {IDLE_TIMEOUT:.0f} s"
             self._finish(flow, 0)
         self._reactor.call_later(SWEEP_INTERVAL, self._sweep)
