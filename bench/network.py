@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import select
 import shutil
 import socket
 import subprocess
@@ -10,12 +12,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.evidence import Ran, read_witness
+from bench.evidence import Ran, Witness, read_witness
 from tests.netlab import FAR4, NEAR4, NOBODY, Host, NetLab, wait_for
 
 HERE = Path(__file__).resolve().parent
 IPERF_PORT, HTTP_PORT, ECHO_PORT = 5201, 8080, 7007
-MOST_FILES = 70000
+WANTED_FILES = 70000
 NOBODY_ID = 65534
 # wrk opens each connection anew: the lines of this log tell who was seen, and cost the server next to nothing.
 _NGINX = """daemon off; master_process off; pid {work}/nginx.pid; error_log {work}/error.log; worker_rlimit_nofile 65536;
@@ -32,6 +34,21 @@ http {{
 def find_program(name: str) -> str | None:
     """The path of a program, looked for in the administrators' directories too."""
     return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/local/sbin")
+
+
+def raise_file_limit() -> int:
+    """Let this process and its children open as many files as the machine allows, at most 70,000; how many that is.
+
+    Beyond the hard limit this takes CAP_SYS_RESOURCE, which root in a container or a small VM need not have.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    for limit in (max(hard, WANTED_FILES), hard):
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+        except (ValueError, OSError):
+            continue
+        return limit
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 class BenchLab(NetLab):
@@ -61,8 +78,7 @@ class BenchLab(NetLab):
 
     def load_server(self, *words: str) -> subprocess.Popen[str]:
         """Start one of `load.py`'s servers in `far`."""
-        limit = ("prlimit", f"--nofile={MOST_FILES}:{MOST_FILES}")
-        return self.far.start(*limit, sys.executable, str(HERE / "load.py"), *words, stderr=None)
+        return self.far.start(sys.executable, str(HERE / "load.py"), *words, stderr=None)
 
     def wait_for_listener(self, host: Host, port: int) -> None:
         """Wait until a TCP port is open in a host, without connecting to it."""
@@ -82,12 +98,12 @@ class BenchLab(NetLab):
     def run_as_user(self, words: list[str], *, timeout: float, prefix: tuple[str, ...] = ()) -> Ran:
         """Run a command in `near` as nobody, to its end. `prefix` are words before setpriv, which root runs."""
         self._witness.unlink(missing_ok=True)
-        limit = ("prlimit", f"--nofile={MOST_FILES}:{MOST_FILES}")
-        done = self.near.run(
-            *limit, *prefix, *NOBODY, *words, timeout=timeout, env=self.environment(), cwd=str(self.folder)
-        )
-        witness = read_witness(self._witness.read_text()) if self._witness.exists() else None
-        return Ran(done.returncode, done.stdout, done.stderr, witness)
+        done = self.near.run(*prefix, *NOBODY, *words, timeout=timeout, env=self.environment(), cwd=str(self.folder))
+        return Ran(done.returncode, done.stdout, done.stderr, self.witness())
+
+    def witness(self) -> Witness | None:
+        """What `witness.sh` has written since the last run began."""
+        return read_witness(self._witness.read_text()) if self._witness.exists() else None
 
     def environment(self) -> dict[str, str]:
         """The user's: where to find programs and to put files, and nothing of the caller's that could matter."""
@@ -101,21 +117,20 @@ class BenchLab(NetLab):
 
 
 def _listening(host: Host) -> set[int]:
-    """The ports of a host on which TCP sockets listen, by /proc/net/tcp of one of its processes."""
+    """The ports of a host on which TCP sockets listen, as /proc shows them to any of its processes."""
     found = set()
     for process in host.processes:
-        try:
-            table = Path(f"/proc/{process.pid}/net/tcp").read_text().splitlines()[1:]
-        except OSError:
-            continue
-        found |= {int(line.split()[1].split(":")[1], 16) for line in table if line.split()[3] == "0A"}
+        for family in ("tcp", "tcp6"):
+            try:
+                table = Path(f"/proc/{process.pid}/net/{family}").read_text().splitlines()[1:]
+            except OSError:  # it has ended
+                continue
+            found |= {int(line.split()[1].split(":")[1], 16) for line in table if line.split()[3] == "0A"}
     return found
 
 
 def wait_for_seconds(seconds: float) -> None:
     """Let time pass, where there is no event to wait for."""
-    import select
-
     select.select([], [], [], seconds)
 
 

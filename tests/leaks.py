@@ -143,8 +143,9 @@ def _namespaces(processes: frozenset[Process]) -> frozenset[str]:
     """Network namespaces other than ours that descendants, our descriptors or our mounts keep alive."""
     names = {_link(f"/proc/{process.pid}/ns/net") for process in processes}
     names.update(_link(f"/proc/self/fd/{number}") for number in _descriptors())
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
-        names.update(line.split()[3] for line in mounts if " nsfs " in line)
+    if not os.environ.get("NETEXT_SHARED_HOST"):  # else others' `ip netns` mounts would count
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+            names.update(line.split()[3] for line in mounts if " nsfs " in line)
     return frozenset(name for name in names if name.startswith("net:")) - {_link("/proc/self/ns/net")}
 
 

@@ -65,6 +65,7 @@ def test_nobody_answers(pinging: Program) -> None:
 
 def test_where_the_host_forbids_it(lab: NetLab) -> None:
     """ping_group_range excludes the user: ping fails within its time and says so, TCP and the run are not affected."""
+    lab.near.run("sysctl", "-qw", "net.ipv4.ping_group_range=1 0")
     with running(lab) as program, lab.far_listener() as server:
         status, text = ping(program, "-c", "1", "-W", "1", FAR4)
         assert status == 1

@@ -42,7 +42,8 @@ class Nginx:
         ends = [f"[{address}]:{port}" if ":" in address else f"{address}:{port}" for address in listen]
         (work / "nginx.conf").write_text(
             f"daemon off; master_process off; pid {work}/pid; error_log {work}/error.log; events {{}}\n"
-            f"http {{ access_log {work}/access.log; types {{ text/html html; application/octet-stream bin; }} {places}\n"
+            f"http {{ access_log {work}/access.log; {places}\n"
+            f"types {{ text/html html; application/octet-stream bin; }}\n"
             f"server {{ {''.join(f'listen {end}{tls}; ' for end in ends)}\n{site}\n}} }}\n"
         )
         self._log = work / "access.log"

@@ -83,7 +83,8 @@ def test_other_connections_share_what_is_kept(lab: NetLab, web: Nginx) -> None:
 
 def test_who_asks_for_no_cache_gets_none(lab: NetLab) -> None:
     """`Cache-Control: no-cache` in the request, or credentials."""
-    command = f"curl -sSi {url('page')}; curl -sSi -H 'Cache-Control: no-cache' {url('page')}; curl -sSi -u me:too {url('page')}"
+    page = url("page")
+    command = f"curl -sSi {page}; curl -sSi -H 'Cache-Control: no-cache' {page}; curl -sSi -u me:too {page}"
     assert cache_states(caching(lab, "sh", "-c", command)) == ["MISS", "MISS", "MISS"]
 
 

@@ -17,7 +17,7 @@ PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_CAP_AMBIENT, PR_CA
 PR_CAP_AMBIENT_RAISE = 2
 CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
 _CAPABILITY_VERSION_3 = 0x20080522
-PR_SET_DUMPABLE = 4
+PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 4, 38
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -92,11 +92,17 @@ def _write(path: str, text: str) -> None:
 
 
 def drop_capabilities() -> None:
-    """Empty the bounding, inheritable and ambient sets, so that no later exec gains a capability (capabilities(7))."""
+    """Give up every capability, now and over any later exec (capabilities(7)).
+
+    PR_SET_NO_NEW_PRIVS is what keeps files from giving some back. The bounding set keeps CAP_NET_RAW, which nobody can
+    gain any more: without it, execve() of a file that asks for it fails with EPERM, and Debian's `ping` is such a file.
+    """
+    process_control(PR_SET_NO_NEW_PRIVS, 1)
     with open("/proc/sys/kernel/cap_last_cap") as last:
         highest = int(last.read())
     for capability in range(highest + 1):
-        process_control(PR_CAPBSET_DROP, capability)
+        if capability != CAP_NET_RAW:
+            process_control(PR_CAPBSET_DROP, capability)
     _libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     _check(_libc.capset(header, (ctypes.c_uint32 * 6)()), "capset")

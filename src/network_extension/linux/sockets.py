@@ -77,14 +77,6 @@ def raw_socket(family: int) -> socket.socket:
     return sock
 
 
-def packet_tap(interface: str) -> socket.socket:
-    """A socket that sees every packet of an interface from its IP header on (packet(7), SOCK_DGRAM)."""
-    sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SEND_BUFFER)
-    sock.bind((interface, 3))  # ETH_P_ALL, which bind converts to network order
-    return sock
-
-
 def reset_on_close(sock: socket.socket) -> None:
     """Make the last close of this TCP socket send RST instead of FIN."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

@@ -27,19 +27,21 @@ RETRY_AFTER, GIVE_UP_AFTER = 1.5, 8.0
 MOST_QUERIES = 1024
 DNS_PORT = 53
 SERVFAIL = 2  # RFC 1035 section 4.1.1
+_TRY_ANOTHER = (2, 4, 5)  # SERVFAIL, NOTIMP, REFUSED: what makes a resolver ask its next server (resolv.conf(5))
 _MOST_TCP_BUFFER = 1 << 17
 
 
 class _Query:
     """One UDP query on its way."""
 
-    __slots__ = ("client", "data", "service", "sockets", "timer", "tried")
+    __slots__ = ("client", "data", "last_resort", "service", "sockets", "timer", "tried")
 
     def __init__(self, service: DNSService, client: tuple[str, int], data: bytes) -> None:
         self.service, self.client, self.data = service, client, data
         self.sockets: list[socket.socket] = []
         self.timer: Timer | None = None
         self.tried = 0
+        self.last_resort = b""
 
     def ask_next(self) -> None:
         """Ask one more server; without one left, wait for those that were asked."""
@@ -48,23 +50,29 @@ class _Query:
             server = servers[self.tried]
             self.tried += 1
             try:
-                sock = socket.socket(family_of(server), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-                self.sockets.append(sock)
-                sock.connect((server, DNS_PORT))
-                sock.send(self.data)
+                self._ask(server)
             except OSError:
                 continue
-            self.service.reactor.register(sock.fileno(), READ, partial(self._answer, sock))
-            self._wait(RETRY_AFTER if self.tried < len(servers) else GIVE_UP_AFTER)
-            return
-        if self.timer is None:
+            break
+        if not self.sockets:
             self._fail()
-
-    def _wait(self, delay: float) -> None:
+            return
         if self.timer is not None:
             self.timer.cancel()
-        last = self.tried >= len(self.service.servers)
-        self.timer = self.service.reactor.call_later(delay, self._fail if last else self.ask_next)
+        is_last = self.tried >= len(servers)
+        call = self._fail if is_last else self.ask_next
+        self.timer = self.service.reactor.call_later(GIVE_UP_AFTER if is_last else RETRY_AFTER, call)
+
+    def _ask(self, server: str) -> None:
+        sock = socket.socket(family_of(server), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            sock.connect((server, DNS_PORT))
+            sock.send(self.data)
+        except OSError:
+            sock.close()
+            raise
+        self.sockets.append(sock)
+        self.service.reactor.register(sock.fileno(), READ, partial(self._answer, sock))
 
     def _answer(self, sock: socket.socket, events: int) -> None:
         try:
@@ -72,20 +80,29 @@ class _Query:
         except BlockingIOError:
             return
         except OSError:  # refused: nobody listens there
-            self.service.reactor.unregister(sock.fileno())
-            if self.tried < len(self.service.servers):
-                self.ask_next()
-            elif all(other is sock or other.fileno() < 0 for other in self.sockets):
-                self._fail()
+            self._failed(sock)
             return
-        if data[:2] == self.data[:2]:
-            self.service.learn(data)
-            self.service.reply(data, self.client)
-            self.close()
+        if data[:2] != self.data[:2] or len(data) < 4:
+            return
+        if data[3] & 15 in _TRY_ANOTHER and (self.tried < len(self.service.servers) or len(self.sockets) > 1):
+            self.last_resort = data
+            self._failed(sock)
+            return
+        self.service.learn(data)
+        self.service.reply(data, self.client)
+        self.close()
+
+    def _failed(self, sock: socket.socket) -> None:
+        """This server is of no use: on to the next, if there is one."""
+        self.service.reactor.unregister(sock.fileno())
+        self.sockets.remove(sock)
+        sock.close()
+        if self.tried < len(self.service.servers) or not self.sockets:
+            self.ask_next()
 
     def _fail(self) -> None:
         try:
-            self.service.reply(error_reply(self.data, SERVFAIL), self.client)
+            self.service.reply(self.last_resort or error_reply(self.data, SERVFAIL), self.client)
         except DnsMessageError:
             pass  # not even a header: there is nothing to answer
         self.close()
@@ -155,20 +172,27 @@ class DNSService:
         except OSError:
             return
         program.setblocking(False)
-        server = self.servers[0]
-        remote = socket.socket(family_of(server), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        number = remote.connect_ex((server, DNS_PORT))
-        if number not in (0, errno.EINPROGRESS):
-            program.close()
-            remote.close()
-            return
-        self.reactor.register(remote.fileno(), WRITE | EDGE, lambda events: self._connected(program, remote))
+        self._connect(program, 0)
 
-    def _connected(self, program: socket.socket, remote: socket.socket) -> None:
+    def _connect(self, program: socket.socket, index: int) -> None:
+        """Join a program's connection with the first server, from the one at `index` on, that takes it."""
+        for position, server in enumerate(self.servers[index:], index):
+            try:
+                remote = socket.socket(family_of(server), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            except OSError:
+                break
+            if remote.connect_ex((server, DNS_PORT)) in (0, errno.EINPROGRESS):
+                handler = partial(self._connected, program, remote, position)
+                self.reactor.register(remote.fileno(), WRITE | EDGE, handler)
+                return
+            remote.close()
+        program.close()
+
+    def _connected(self, program: socket.socket, remote: socket.socket, position: int, events: int) -> None:
         if remote.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self.reactor.unregister(remote.fileno())
-            program.close()
             remote.close()
+            self._connect(program, position + 1)
             return
         tap = _AnswerReader(self.learn)
         Relay(self.reactor, self._pool, program, remote, lambda relay, error: None, tap).start(False, True)

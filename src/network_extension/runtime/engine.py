@@ -63,7 +63,7 @@ class Engine:
         wrap = [socket.socket(fileno=descriptor) for descriptor in kit[1:10]]
         queue, listener4, listener6, raw4, raw6, dns_udp, dns_tcp, diag, destroyed = wrap
         overflow_open = options.policy is not Policy.CLOSED
-        self.queue = Queue(queue, copy_range=0xFFFF if options.trace else 256, fail_open=overflow_open)
+        self.queue = Queue(queue, copy_range=0xFFFF, fail_open=overflow_open)  # whole packets: an echo returns its data
         self.names, self.injector = HostNames(), PacketInjector(raw4, raw6)
         self.names.learn_hosts_file(_read("/etc/hosts"))
         self.sockets, self.processes = SocketTable(diag), ProcessFinder(command)
@@ -89,16 +89,14 @@ class Engine:
         for packet in self.queue.receive():
             try:
                 key = flow_key(packet.payload)
-            except PacketError:
+            except PacketError:  # neither TCP nor UDP: an echo request
                 self.queue.decide(packet.id, DROP)
+                self.echo.request(packet.payload)
                 continue
             if key[0] == TCP:
                 self.tcp.held_packet(packet, key, self._next_number())
-            elif key[0] == UDP:
-                self.udp.held_packet(packet, key, self._next_number())
             else:
-                self.queue.decide(packet.id, DROP)
-                self.echo.request(packet.payload)
+                self.udp.held_packet(packet, key, self._next_number())
 
     def _deliver_echo(self, packet: bytes) -> None:
         destination = packet[16:20] if packet[0] >> 4 == 4 else packet[24:40]

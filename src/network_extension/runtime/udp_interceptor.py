@@ -227,6 +227,7 @@ class UDPInterceptor:
         if flow.state is FlowState.OPEN:
             return
         flow.state = FlowState.OPEN
+        self._finds = self._finds or flow.process is not None
         self._reactor.call_later(LINGER, lambda: self._check(flow))  # it may have sent and closed before this
         for peer in dict.fromkeys(entry[1] for entry in flow.held):
             self._add_peer(flow, peer)
