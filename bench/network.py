@@ -78,7 +78,7 @@ class BenchLab(NetLab):
 
     def load_server(self, *words: str) -> subprocess.Popen[str]:
         """Start one of `load.py`'s servers in `far`."""
-        return self.far.start(sys.executable, str(HERE / "load.py"), *words, stderr=None)
+        return self.far.start(sys.executable, str(HERE / "load.py"), *words, stdin=subprocess.PIPE, stderr=None)
 
     def wait_for_listener(self, host: Host, port: int) -> None:
         """Wait until a TCP port is open in a host, without connecting to it."""

@@ -27,7 +27,6 @@ BLOCK_TIMEOUT = 20
 """Milliseconds after which the kernel hands over a block that is not full."""
 _STATUS_KERNEL, _STATUS_USER = 0, 1
 
-_INT = struct.Struct("=i")
 _RING = struct.Struct("=7I")  # struct tpacket_req3
 _BLOCK = struct.Struct("=III")  # of struct tpacket_block_desc, from offset 8: status, packets, offset of the first
 _PACKET = struct.Struct("=IIIIIIHH")  # struct tpacket3_hdr up to tp_net

@@ -49,6 +49,8 @@ class Reactor:
         self._timers: list[Timer] = []
         self._soon: deque[Callable[[], None]] = deque()
         self._after_batch: list[Callable[[], None]] = []
+        self._gone: set[int] = set()
+        """Unregistered in this batch: a new socket may have the number, and the old one's events are not its."""
         self._running = False
 
     def register(self, descriptor: int, events: int, handler: Handler) -> None:
@@ -68,6 +70,7 @@ class Reactor:
     def unregister(self, descriptor: int) -> None:
         """Forget a descriptor; harmless when it is not registered or closed already."""
         if self._handlers.pop(descriptor, None) is not None:
+            self._gone.add(descriptor)
             try:
                 self._epoll.unregister(descriptor)
             except OSError:
@@ -94,11 +97,12 @@ class Reactor:
     def run(self) -> None:
         """Dispatch until `stop`."""
         self._running = True
-        poll, handlers, soon = self._epoll.poll, self._handlers, self._soon
+        poll, handlers, soon, gone = self._epoll.poll, self._handlers, self._soon, self._gone
         while self._running:
+            gone.clear()
             for descriptor, events in poll(0 if soon else self._wait(), 512):
                 handler = handlers.get(descriptor)
-                if handler is not None:
+                if handler is not None and descriptor not in gone:
                     try:
                         handler(events)
                     except Exception as error:

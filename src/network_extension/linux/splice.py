@@ -208,6 +208,8 @@ class Relay:
             return False
         while way.readable and not way.ended:
             if way.urgent and self._at_mark(way):
+                if way.rest:
+                    return False
                 continue
             try:
                 count = way.source.recv_into(self._view)
@@ -310,8 +312,10 @@ class Relay:
             byte = way.source.recv(1, socket.MSG_OOB)
         except OSError:  # the program reads urgent data in line, or it has gone by
             return False
-        way.sink.send(byte, socket.MSG_OOB)
-        way.moved += len(byte)
+        try:
+            way.moved += way.sink.send(byte, socket.MSG_OOB)
+        except BlockingIOError:  # no room: the byte keeps its place and loses its urgency
+            way.rest, way.writable = byte, False
         return True
 
     def _fail(self, error: OSError) -> None:
