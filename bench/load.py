@@ -17,6 +17,7 @@ import json
 import os
 import select
 import selectors
+import signal
 import socket
 import sys
 import time
@@ -203,7 +204,8 @@ def time_command(count: str, *command: str) -> None:
     times = []
     for _ in range(int(count)):
         start = time.perf_counter()
-        pid = os.posix_spawnp(command[0], command, os.environ)
+        # Python ignores SIGPIPE, and pasta does not start with that.
+        pid = os.posix_spawnp(command[0], command, os.environ, setsigdef=[signal.SIGPIPE])
         _, status = os.waitpid(pid, 0)
         times.append((time.perf_counter() - start) * 1000)
         if status:

@@ -178,7 +178,7 @@ def test_a_silent_first_server(lab: NetLab) -> None:
 def test_a_server_that_refuses_to_answer(lab: NetLab, tmp_path: Path) -> None:
     """REFUSED from the first server is no answer: the second is asked, as the C library would do."""
     (tmp_path / "conf").write_text(f"no-resolv\nno-hosts\nkeep-in-foreground\nbind-interfaces\nlisten-address={SECOND4}\nuser=root\npid-file\n")
-    server = lab.far.start("dnsmasq", "-C", str(tmp_path / "conf"))
+    server = lab.far.start("dnsmasq", "-C", str(tmp_path / "conf"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: listens(lab, SECOND4), 5)
     with resolving(lab, SECOND4, FAR4) as program:
         assert lookup(program, "only4.example") == [FAR4]

@@ -561,7 +561,7 @@ return True
         assert len(program.sock.recv(65536)) == 60000
 
 
-def test_udp_connect_is_bound_and_reports_icmp_errors(tmp_path: Path) -> None:
+def test_udp_connect_is_bound_and_leaves_icmp_errors_to_the_relay(tmp_path: Path) -> None:
     source = "import socket\n" + provider("""
 async def handle_new_udp_flow(self, flow, endpoint):
     remote = await flow.connect() if flow.id == 1 else await flow.connect("127.0.0.1", 9)
@@ -574,7 +574,7 @@ async def handle_new_udp_flow(self, flow, endpoint):
 """)
     with ProviderProcess(tmp_path, source) as p:
         p.start()
-        for flow, text in ((1, "True 1"), (2, "connected to ('127.0.0.1', 9)")):
+        for flow, text in ((1, "True 0"), (2, "connected to ('127.0.0.1', 9)")):
             p.new_flow(flow, ("127.0.0.1", 7), "udp")
             assert p.main.expect(M.LOG)[2]["text"] == text
             with take_socket(p.engine.expect(M.RELAY, flow)[3]) as sock:

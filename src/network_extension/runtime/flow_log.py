@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ..metadata import ProcessInfo
 from .intercepted import InterceptedFlow
 
 wall_clock = time.time  # noqa: TID251 — time stamps for people; durations come from the monotonic clock
@@ -102,7 +103,7 @@ def flow_record(flow: InterceptedFlow, seconds: float) -> dict[str, Any]:
     return {
         "id": flow.id,
         "protocol": flow.protocol,
-        "process": flow.process.to_dict() if flow.process else None,
+        "process": process_record(flow.process) if flow.process else None,
         "local": flow.local,
         "remote": flow.remote,
         "host": flow.host,
@@ -114,6 +115,11 @@ def flow_record(flow: InterceptedFlow, seconds: float) -> dict[str, Any]:
         "in": flow.bytes_in,
         "seconds": round(seconds, 6),
     }
+
+
+def process_record(process: ProcessInfo) -> dict[str, Any]:
+    """A process as plain data, without its arguments: command lines hold passwords, and logs are passed around."""
+    return {key: value for key, value in process.to_dict().items() if key != "arguments"}
 
 
 def size_text(count: int) -> str:
