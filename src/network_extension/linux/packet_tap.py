@@ -1,4 +1,4 @@
-"""Every packet of an interface, as it passes: a packet socket with a ring that the kernel fills and we read (packet(7)).
+"""Every packet of an interface, as it passes: a packet socket with a ring that the kernel fills (packet(7)).
 
 A plain packet socket loses whatever does not fit its buffer, which `rmem_max` keeps small: with packets of 64 KiB that
 is all but a few. The ring (TPACKET_V3, Linux 3.2; Documentation/networking/packet_mmap.rst) is memory of its own. It

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import time
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ..core.flow_decision import Policy, ProviderSlot, ProviderState
 from ..core.host_names import HostNames
@@ -33,6 +33,10 @@ from .provider_link import ProviderLink
 from .tcp_interceptor import TCPInterceptor
 from .udp_interceptor import SocketStock, UDPInterceptor
 from .wire import MessageType
+
+if TYPE_CHECKING:
+    from .trace import Trace
+    from .trace_file import TraceFile
 
 STATISTICS_INTERVAL = 2.0
 LINGER = 30.0
@@ -56,6 +60,7 @@ class Engine:
         )
         self.pipeline.next_number = self._next_number
         self._build(kit, command, options)
+        self.trace = self._start_trace(kit.tap, options.trace) if options.trace is not None else None
         self.reactor.register(control.fileno(), READ, self._told)
         self.reactor.after_each_batch(self.queue.flush)
 
@@ -79,6 +84,16 @@ class Engine:
         self.reactor.register(self.queue.fileno(), READ, self._packets)
         self._overflows = 0
         self.reactor.call_later(STATISTICS_INTERVAL, self._watch_queue)
+
+    def _start_trace(self, tap: int, file: TraceFile) -> Trace | None:
+        if tap < 0:
+            self.log.event("trace", f"trace {file.path}: the kernel gives no packet ring; nothing is written to it")
+            return None
+        from ..linux.packet_tap import PacketTap
+        from .trace import Trace
+
+        packets = PacketTap(socket.socket(fileno=tap))
+        return Trace(file, packets, self.reactor, lambda: self._packets(READ), self.log.event)
 
     def _next_number(self) -> int:
         self._number += 1
@@ -107,6 +122,8 @@ class Engine:
         if (known := self.names.lookup(flow.key[3], self.reactor.clock())) is not None:
             flow.host, flow.name_source = known
         flow.process = self.processes.owner(lambda: self._inode(flow))
+        if self.trace is not None:
+            self.trace.first_packet(flow)
 
     def _socket(self, flow: InterceptedFlow) -> SocketInfo | None:
         """The program's socket, as long as it is there."""
@@ -122,9 +139,13 @@ class Engine:
 
     def _decided(self, flow: InterceptedFlow) -> None:
         self.log.opened(flow)
+        if self.trace is not None:
+            self.trace.decided(flow)
 
     def _finished(self, flow: InterceptedFlow) -> None:
         self.log.flow(flow, self.reactor.clock())
+        if self.trace is not None:
+            self.trace.decided(flow)
 
     def _told(self, events: int) -> None:
         """The supervisor speaks, or is gone."""
@@ -177,6 +198,7 @@ class Engine:
             self.tcp.close_all()
             self.udp.close_all()
             self.dns.close()
+            self._end_trace()
             self.log.summary(time.monotonic() - self._started, self.dns.queries)
         finally:
             self._control.send(MessageType.FINISHED)
@@ -197,7 +219,14 @@ class Engine:
     def run(self) -> None:
         """Serve until told to finish, or until the supervisor is gone."""
         self._control.send(MessageType.ENGINE_READY)
-        self.reactor.run()
+        try:
+            self.reactor.run()
+        finally:
+            self._end_trace()
+
+    def _end_trace(self) -> None:
+        if self.trace is not None:
+            self.trace.close()
 
 
 def _read(path: str) -> str:

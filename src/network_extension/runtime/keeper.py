@@ -18,7 +18,7 @@ import signal
 import socket
 from typing import NamedTuple, NoReturn
 
-from ..errors import DatapathError
+from ..errors import DatapathError, ExitCode
 from ..linux import interfaces, namespaces, nfqueue, ruleset, sockets
 from ..linux.sockets import receive_descriptors, send_descriptors
 from .options import SandboxOptions
@@ -143,14 +143,19 @@ def _make_kit(options: SandboxOptions) -> tuple[list[int], list[socket.socket], 
         destroyed,
     ]
     if options.trace:
-        made.append(sockets.packet_tap("lo"))
+        from ..linux.packet_tap import open_tap
+
+        try:
+            made.append(open_tap("lo"))
+        except OSError:
+            pass  # the engine says so; a run without its trace is better than none
     return [sock.fileno() for sock in made], made, mine
 
 
 def run(control: socket.socket, options: SandboxOptions, gid: int) -> NoReturn:
     """Be the keeper, in a freshly forked process; never returns.
 
-    Reports `b"unshared"`, waits for `b"mapped"`, then reports `b"ready:HOW"` or `b"error:ERRNO:TEXT"`.
+    Reports `b"unshared"`, waits for `b"mapped"`, then reports `b"ready:HOW"` or `b"error:ERRNO:EXITCODE:TEXT"`.
     """
     status = 1
     try:
@@ -175,7 +180,8 @@ def _prepare(control: socket.socket, options: SandboxOptions, gid: int) -> bool:
         _arrange_files(options.resolv_conf)
         control.send(b"ready:" + how.encode())
     except (DatapathError, OSError) as error:
-        control.send(f"error:{error.errno or 0}:{error}".encode())
+        code = error.exit_code if isinstance(error, DatapathError) else ExitCode.DATAPATH
+        control.send(f"error:{error.errno or 0}:{int(code)}:{error}".encode())
         return False
     return True
 

@@ -17,6 +17,7 @@ from types import ModuleType
 from ..app_proxy import AppProxyProvider
 from ..errors import ExitCode, ProviderError
 from ..provider import Provider
+from ..transparent_proxy import TransparentProxyProvider
 
 MAX_LISTED = 8
 _BASES = "TransparentProxyProvider or AppProxyProvider"
@@ -166,7 +167,7 @@ def _only_class(spec: str, module: ModuleType) -> type[AppProxyProvider]:
 def _check_class(spec: str, kind: type[Provider]) -> None:
     code = ExitCode.PROVIDER_INVALID
     name = kind.__name__
-    if kind.__module__.startswith("network_extension.") and not kind.__module__.startswith("network_extension.builtin"):
+    if kind in (Provider, AppProxyProvider, TransparentProxyProvider):
         raise LoaderError(f"provider {spec}: {name} is only a base; derive a class from it", exit_code=code)
     if not issubclass(kind, AppProxyProvider):
         text = f"{name} is not of a kind that takes flows; derive it from {_BASES}"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core.flow_decision import Policy
+
+if TYPE_CHECKING:
+    from .trace_file import TraceFile
 
 
 class RunOptions(NamedTuple):
@@ -35,7 +38,8 @@ class EngineOptions(NamedTuple):
     policy: Policy | None = None
     deadline: float = 10.0
     log_mode: str = "lines"
-    trace: str | None = None
+    trace: TraceFile | None = None
+    """Open, with its headers written."""
     ipv6: bool = True
     grace: float = 5.0
     """Seconds that flows carried by providers have to end when the command has ended."""

@@ -71,6 +71,7 @@ class ProviderHost:
         self._link: FlowLink | None = None
         self._waiting_link: socket.socket | None = None
         self._own_tasks: set[asyncio.Task[Any]] = set()
+        self._starting: asyncio.Task[Any] | None = None
         self._stopping = False
         self._writing = False
         self._dropped = 0  # lines of the log that main was too slow for
@@ -204,7 +205,7 @@ class ProviderHost:
             self._link_up(self._waiting_link)
 
     async def _call_start(self, provider: AppProxyProvider, options: Any) -> bool:
-        work = self._loop.create_task(_awaited(provider.start_proxy, options), name="start_proxy")
+        work = self._starting = self._loop.create_task(_awaited(provider.start_proxy, options), name="start_proxy")
         try:
             await asyncio.wait([work])
             work.result()
@@ -280,6 +281,8 @@ class ProviderHost:
             return
         self._stopping = True
         deadline = self._loop.time() + grace
+        if self._starting is not None:  # a start that is not wanted any more is not worth waiting for
+            self._starting.cancel()
         cancelled = 0
         if self._provider is not None:
             work = self._guarded("stop_proxy", self._provider.stop_proxy, reason)

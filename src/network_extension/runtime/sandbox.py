@@ -18,7 +18,9 @@ import os
 import resource
 import signal
 import socket
+import sys
 import time
+from typing import TYPE_CHECKING
 
 from ..core.flow_decision import Policy
 from ..core.resolv_conf import name_servers, sandbox_resolv_conf
@@ -36,6 +38,9 @@ from .leftovers import Leftovers
 from .options import EngineOptions, RunOptions, SandboxOptions
 from .provider_supervisor import ProviderSupervisor, describe_status
 from .wire import MessageType
+
+if TYPE_CHECKING:
+    from .trace_file import TraceFile
 
 FORWARDED = (
     signal.SIGINT,
@@ -68,6 +73,7 @@ class Sandbox:
     def __init__(self, options: RunOptions) -> None:
         self._options = options
         self._program = find_command(options.command[0])
+        self._trace = _trace_file(options)
         self._log = FlowLog(options.log_mode)
         self._reactor = Reactor(time.monotonic, self._fault)
         self._signals = SignalReader((*FORWARDED, signal.SIGCHLD))
@@ -171,7 +177,7 @@ class Sandbox:
             policy=self._options.policy,
             deadline=self._options.deadline,
             log_mode=self._options.log_mode,
-            trace=self._options.trace,
+            trace=self._trace,
             ipv6=self._ipv6,
             grace=self._options.grace,
             resolv_conf=self._resolv_conf,
@@ -181,7 +187,7 @@ class Sandbox:
             mine.close()
             from .engine import run as run_engine  # the slowest import of all, and nobody else's
 
-            run_engine(theirs, options, set())
+            run_engine(theirs, options, {self._trace.fileno()} if self._trace is not None else set())
         theirs.close()
         self._engine = Channel(mine)
         self._reactor.register(mine.fileno(), READ, self._engine_speaks)
@@ -203,8 +209,8 @@ class Sandbox:
             self._reactor.unregister(self._control.fileno())
             self._equip_engine()
         elif word == "error":
-            number, _, words = text.partition(":")
-            self._fail(forbidden(DatapathError(words, errno=int(number))))
+            number, code, words = text.split(":", 2)
+            self._fail(forbidden(DatapathError(words, errno=int(number), exit_code=int(code))))
         else:
             self._fail(DatapathError("the sandbox's keeper died while it was setting up; next step: netext doctor"))
 
@@ -365,6 +371,8 @@ class Sandbox:
                 self._log.event("provider", text, provider=provider.name, cancelled=provider.cancelled_tasks)
         if self._engine is not None:
             self._engine.close()
+        if self._trace is not None and self._finishing:
+            self._trace.cut()  # what a killed engine left half-written
         self._control.close()
 
     def _fault(self, error: Exception) -> None:
@@ -377,6 +385,14 @@ class Sandbox:
 
             traceback.print_exception(error)
         self._fail(DatapathError(f"fault in the supervisor: {type(error).__name__}: {error}; please report it"))
+
+
+def _trace_file(options: RunOptions) -> TraceFile | None:
+    if options.trace is None:
+        return None
+    from .trace_file import TraceFile
+
+    return TraceFile.create(options.trace, options.command, sys.argv[1:])
 
 
 def forbidden(error: DatapathError) -> DatapathError:

@@ -18,10 +18,12 @@ from collections.abc import Callable
 
 from ..core import pcapng
 from ..core.flow_decision import FlowState
+from ..core.packets import address_bytes
 from ..linux.packet_tap import PacketTap, TappedPacket
 from ..linux.reactor import READ, Reactor
 from .flow_log import destination_text
 from .intercepted import InterceptedFlow
+from .keeper import PROGRAM_ADDRESSES
 from .trace_file import TraceFile
 
 FLUSH_INTERVAL = 1.0
@@ -29,10 +31,11 @@ PIPE_INTERVAL = 0.02
 SETTLE = 50_000_000
 """Nanoseconds after which both sources have told of a packet: the tap's block timeout, and some turns of the loop."""
 MOST_BUFFERED = 16 << 20
+MOST_LAST_LOOKS = 10
 FORGET = 5_000_000_000
 _OVERHEAD = 200  # bytes of memory for each packet besides its data
 _RELEASED = frozenset({FlowState.OPENING, FlowState.OPEN, FlowState.CLOSED})
-_NEAR = frozenset({bytes([192, 0, 0, 2]), bytes.fromhex("0064ff9b000100000000000000000002")})
+_NEAR = frozenset(address_bytes(address) for address in PROGRAM_ADDRESSES)
 
 
 class _FirstPacket:
@@ -71,7 +74,7 @@ class Trace:
         self._by_flow: dict[int, _FirstPacket] = {}
         self._copies: dict[tuple[bytes, int], list[_FirstPacket]] = {}
         self._buffered = 0
-        self._running = True
+        self._running, self._hurrying = True, False
         file.cut()  # what another engine may have left when it died
         reactor.register(tap.fileno(), READ, self._readable)
         reactor.call_later(FLUSH_INTERVAL, self._tick)
@@ -84,7 +87,10 @@ class Trace:
         self._first.append(first)
         self._by_flow[flow.id] = first
         self._copies.setdefault(_identity(first.data, len(first.data)), []).append(first)
-        self._grew(len(first.data))
+        self._buffered += len(first.data) + _OVERHEAD
+        if self._buffered > MOST_BUFFERED and not self._hurrying:
+            self._hurrying = True
+            self._reactor.call_soon(self._hurry)
 
     def decided(self, flow: InterceptedFlow) -> None:
         """It is known who has the flow, or that nobody gets it; also at its end, which may be a late refusal."""
@@ -94,11 +100,16 @@ class Trace:
     def _readable(self, events: int) -> None:
         for packet in self._tap.receive():
             self._packets.append(packet)
-            self._grew(len(packet.data))
+            self._buffered += len(packet.data) + _OVERHEAD
+            if self._buffered > MOST_BUFFERED:
+                self._hurry()
+                if not self._running:
+                    return  # the ring is gone
 
-    def _grew(self, size: int) -> None:
-        self._buffered += size + _OVERHEAD
-        if self._buffered > MOST_BUFFERED:
+    def _hurry(self) -> None:
+        """Too much is waiting: ask the queue what it has, and write without regard to age."""
+        self._hurrying = False
+        if self._running:
             self._drain()
             self._write(wall_clock())
 
@@ -108,12 +119,13 @@ class Trace:
             self._write(wall_clock() - SETTLE)
             self._reactor.call_later(PIPE_INTERVAL if self._file.is_behind else FLUSH_INTERVAL, self._tick)
 
-    def _write(self, until: int) -> None:
-        """Write what is older than `until` and decided, in the order of time."""
+    def _write(self, until: int, undecided: bool = False) -> None:
+        """Write what is older than `until` and decided, in the order of time; at the end, what is undecided too."""
         if not self._running:
             return
         due = [(packet.time_ns, packet.data, packet.length, "") for packet in self._take_packets(until)]
-        due += [(first.time_ns, first.data, len(first.data), first.comment) for first in self._take_first(until)]
+        decided = self._take_first(until, undecided)
+        due += [(first.time_ns, first.data, len(first.data), first.comment) for first in decided]
         due.sort(key=lambda entry: entry[0])
         try:
             self._file.append(b"".join(_block(*entry) for entry in due))
@@ -143,10 +155,10 @@ class Trace:
             del self._copies[identity]
         return True
 
-    def _take_first(self, until: int) -> list[_FirstPacket]:
+    def _take_first(self, until: int, undecided: bool) -> list[_FirstPacket]:
         taken, left = [], []
         for first in self._first:
-            if first.is_decided and first.time_ns <= until:
+            if (first.is_decided or undecided) and first.time_ns <= until:
                 first.note()
                 taken.append(first)
                 self._by_flow.pop(first.flow.id, None)
@@ -176,15 +188,13 @@ class Trace:
             container.clear()
 
     def close(self) -> None:
-        """Write the rest. Waits for the kernel to hand over the last block."""
-        if not self._running:
-            return
-        while select.select([self._tap], [], [], SETTLE / 1e9)[0]:
+        """Write the rest. Waits a little for the kernel to hand over the last block."""
+        for _ in range(MOST_LAST_LOOKS):
+            if not self._running or not select.select([self._tap], [], [], SETTLE / 1e9)[0]:
+                break
             self._readable(READ)
             self._drain()
-        for first in self._first:
-            first.flow.state = FlowState.CLOSED  # there will be no decision any more
-        self._write(wall_clock())
+        self._write(wall_clock(), undecided=True)
         if self._running:
             self._write_statistics()
             self._stop()
