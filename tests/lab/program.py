@@ -138,7 +138,7 @@ class Program:
             self._reader.join(10)
             self.process.stdout.close()
             self.faults = [record["text"] for record in self.records("fault")] + self.complaints().splitlines()
-            self.faults += [record["text"] for record in self.records("provider") if "cut off" in record["text"]]
+            self.cut_off = [record["text"] for record in self.records("provider") if "cut off" in record["text"]]
             self._log.close()
         return status
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.lab
 RAISES, EXITS, DIES, HANGS, WAITS, WRONG_TYPE = 1, 2, 3, 4, 5, 6
 AT_OFFER, AFTER_CLAIM, AFTER_OPEN, WHILE_RELAYING, WITH_DATAGRAMS, PLAINLY = 1, 2, 3, 4, 5, 7
 POLICIES = pytest.mark.parametrize("policy", ["open", "closed"])
-OPTIONS = ("--deadline", "0.6", "--hang-timeout", "1.2", *provider("faulty"))
+OPTIONS = ("--deadline", "0.3", "--hang-timeout", "0.5", "--grace", "0.2", *provider("faulty"))
 
 
 def attempt(program: Program, port: int, timeout: float = 8) -> str:
@@ -135,7 +135,7 @@ def test_with_datagrams_in_its_hands(lab: NetLab, what: int) -> None:
 def test_kill_with_flows_in_every_state(lab: NetLab, policy: str) -> None:
     """kill -9 with one flow offered, one claimed, one in its hands and one relayed: each ends as its state says."""
     ports = {state: 30000 + 10 * state + WAITS for state in (AT_OFFER, AFTER_CLAIM, AFTER_OPEN, WHILE_RELAYING)}
-    options = ("--policy", policy, "--deadline", "20", *provider("faulty"))
+    options = ("--policy", policy, "--deadline", "20", "--grace", "0.2", *provider("faulty"))
     with running(lab, *options) as program, EchoServer(lab) as other:
         servers = {state: EchoServer(lab, port) for state, port in ports.items()}
         socks = {state: program.socket(timeout=6) for state in ports}
@@ -161,7 +161,7 @@ def test_kill_with_flows_in_every_state(lab: NetLab, policy: str) -> None:
 def test_others_do_not_wait_for_a_slow_decision(lab: NetLab) -> None:
     """While a coroutine thinks about one flow, others are decided."""
     port = 30000 + 10 * AT_OFFER + WAITS
-    with running(lab, "--deadline", "20", *provider("faulty")) as program, EchoServer(lab) as other:
+    with running(lab, "--deadline", "20", "--grace", "0.2", *provider("faulty")) as program, EchoServer(lab) as other:
         with program.socket() as waiting:
             waiting.settimeout(0.1)
             assert waiting.begin("connect", (FAR4, port)).exception(2) is not None

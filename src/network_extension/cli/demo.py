@@ -91,10 +91,10 @@ def demo(arguments: list[str]) -> int:
     parser.parse_args(arguments)
     before = _host_state()
     print(
-        "netext demo: what follows happens in namespaces that this user made, without root. They hold a web server and\n"
-        f"a name server ({NAME} is {SERVER}), and inside them `netext run` makes a sandbox for each command: a keeper\n"
-        "process holds it, an engine holds each new connection until a provider has decided, and each provider has a\n"
-        "process of its own.\n",
+        "netext demo: what follows happens in namespaces that this user made, without root. They hold a web server\n"
+        f"and a name server ({NAME} is {SERVER}). Inside them `netext run` makes a sandbox for each command:\n"
+        "a keeper process holds it, an engine holds each new connection until a provider has decided, and each\n"
+        "provider has a process of its own.\n",
         flush=True,
     )
     status = run_inside(_tell)

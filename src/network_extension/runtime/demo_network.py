@@ -73,10 +73,11 @@ def run_inside(story: Callable[[], int]) -> int:
         _live_inside(theirs, story)
     theirs.close()
     try:
-        if mine.recv(16) == b"unshared":
+        report = mine.recv(4096)
+        if report == b"unshared":
             namespaces.map_identity(child, os.getuid(), os.getgid())
             mine.send(b"mapped")
-        report = mine.recv(4096)
+            report = mine.recv(4096)
     finally:
         mine.close()
         _, status = os.waitpid(child, 0)

@@ -14,13 +14,6 @@ from network_extension import TransparentProxyProvider, UDPFlow
 
 
 class Faulty(TransparentProxyProvider):
-    async def start_proxy(self, options):
-        self.spawn(self.tick())
-
-    async def tick(self):
-        while True:
-            await asyncio.sleep(0.1)
-
     def handle_new_flow(self, flow):
         when, what = divmod(flow.remote_endpoint.port - 30000, 10)
         if when == 7:  # not even a coroutine
