@@ -22,12 +22,14 @@ from __future__ import annotations
 
 import os
 
-from ..errors import DatapathError
+from ..errors import DatapathError, ExitCode
 
 TABLE = "netext"
 MARK_NEW, MARK_HELD, MARK_OPEN = 0x4E450001, 0x4E450002, 0x4E450003
 QUEUE_NUMBER = 0
-_SEARCH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/local/sbin"
+TOOLS_PATH = "NETEXT_TOOLS_PATH"
+"""The environment variable that, if it is set, names the only folders in which tools are looked for (`A:B`)."""
+TOOL_TIMEOUT = 20.0
 
 _SCRIPT = """
 table inet {table} {{
@@ -97,19 +99,27 @@ def script(interface: str, listener4: str, listener6: str, *, native_queue: bool
 
 
 def find_tool(name: str) -> str | None:
-    """The path of a system tool, looked for in the administrators' directories too."""
-    for folder in _SEARCH.split(":"):
-        if os.access(path := os.path.join(folder, name), os.X_OK):
+    """The path of a system tool, looked for in the administrators' directories too, or in those of `TOOLS_PATH`."""
+    search = os.environ.get(TOOLS_PATH) or os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/local/sbin"
+    for folder in search.split(":"):
+        if folder and os.access(path := os.path.join(folder, name), os.X_OK):
             return path
     return None
 
 
-def _run(arguments: list[str], text: str) -> str | None:
+def run_tool(arguments: list[str], text: str) -> str | None:
     """Run a tool on `text`; None when it worked, else the first line of its complaint."""
     import subprocess  # only the keeper and the doctor come here, and it takes 7 ms
 
     environment = dict(os.environ, XTABLES_LOCKFILE="/dev/null", LC_ALL="C")
-    done = subprocess.run(arguments, input=text, text=True, capture_output=True, env=environment, check=False)
+    try:
+        done = subprocess.run(
+            arguments, input=text, text=True, capture_output=True, env=environment, check=False, timeout=TOOL_TIMEOUT
+        )
+    except OSError as error:
+        return f"{arguments[0]} cannot be run: {error.strerror}"
+    except subprocess.TimeoutExpired:
+        return f"{arguments[0]} did not end within {TOOL_TIMEOUT:.0f} s"
     if done.returncode == 0:
         return None
     return next((line for line in done.stderr.splitlines() if line.strip()), f"exit status {done.returncode}")
@@ -122,16 +132,18 @@ def install(interface: str, listener4: str, listener6: str, *, overflow_open: bo
     """
     nft = find_tool("nft")
     if nft is None:
-        raise DatapathError("nft is not installed; next step: apt-get install nftables")
+        raise unavailable("nft is not installed", "apt-get install nftables")
     if (
-        _run([nft, "-f", "-"], script(interface, listener4, listener6, native_queue=True, overflow_open=overflow_open))
+        run_tool(
+            [nft, "-f", "-"], script(interface, listener4, listener6, native_queue=True, overflow_open=overflow_open)
+        )
         is None
     ):
         return "nft"
-    if complaint := _run(
+    if complaint := run_tool(
         [nft, "-f", "-"], script(interface, listener4, listener6, native_queue=False, overflow_open=overflow_open)
     ):
-        raise DatapathError(f"nft refused the ruleset: {complaint}; next step: netext doctor")
+        raise unavailable(f"nft refused the ruleset: {complaint}", "netext doctor")
     return _queue_by_iptables()
 
 
@@ -142,12 +154,17 @@ def _queue_by_iptables() -> str:
         tools = [find_tool(f"{name}-{flavour}-restore") for name in ("iptables", "ip6tables")]
         if None in tools:
             continue
-        failures = [_run([str(tool), "-n"], text) for tool in tools]
+        failures = [run_tool([str(tool), "-n"], text) for tool in tools]
         if failures == [None, None]:
             return f"iptables-{flavour}"
         complaint = next(failure for failure in failures if failure)
     if complaint:
-        raise DatapathError(f"this kernel queues no packets: {complaint}; next step: netext doctor")
-    raise DatapathError(
-        "nft has no queue expression on this kernel and iptables is not installed; next step: apt-get install iptables"
+        raise unavailable(f"this kernel queues no packets: {complaint}", "netext doctor")
+    raise unavailable(
+        "nft has no queue expression on this kernel, and iptables is not installed", "apt-get install iptables"
     )
+
+
+def unavailable(what: str, next_step: str) -> DatapathError:
+    """A tool or a part of the kernel is absent: exit status 69."""
+    return DatapathError(what, next_step=f"next step: {next_step}", exit_code=ExitCode.UNAVAILABLE)

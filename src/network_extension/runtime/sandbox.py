@@ -400,8 +400,11 @@ def forbidden(error: DatapathError) -> DatapathError:
     import errno
 
     if error.errno in (errno.EPERM, errno.ENOSPC, errno.EACCES, errno.EUSERS):
-        advice = "user namespaces are forbidden or used up; next step: netext doctor says which setting allows them"
-        return DatapathError(f"{error}; {advice}", errno=error.errno, exit_code=ExitCode.NOT_PERMITTED)
+        from ..linux.user_namespaces import why_forbidden
+
+        reason, step = why_forbidden()
+        message = f"{error}: {reason}; next step: {step}, or netext doctor"
+        return DatapathError(message, errno=error.errno, exit_code=ExitCode.NOT_PERMITTED)
     return error
 
 

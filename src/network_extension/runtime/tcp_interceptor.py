@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 import struct
 from collections.abc import Callable
@@ -39,7 +40,8 @@ from .packet_injector import PacketInjector
 HANDSHAKE_TIMEOUT = 5.0  # both ends are this kernel: a handshake that takes longer has lost its program
 _TCP_INFO_BYTES = struct.Struct("=QQ")
 _TCP_INFO_SENT = struct.Struct("=QQ")
-SPARE_DESCRIPTORS = 64
+SPARE_DESCRIPTORS = 128
+"""Kept for what is not a TCP flow: datagrams, names, pipes, channels. At most half of what there is."""
 SWEEP_INTERVAL = 2.0
 SILENCE = 150.0
 """Seconds for which the SYNs of a connection that timed out stay unanswered; tcp_syn_retries of 6 make 127 s."""
@@ -82,6 +84,9 @@ class TCPInterceptor:
         self._held: dict[FlowKey, TCPInterceptedFlow] = {}
         self._silent: dict[FlowKey, int] = {}
         self.relays: set[TCPInterceptedFlow] = set()
+        self._with_sockets: set[TCPInterceptedFlow] = set()
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._most_flows = (limit - min(SPARE_DESCRIPTORS, limit // 2)) // 2
         self._attached: set[TCPInterceptedFlow] = set()
         for listener in listeners:
             reactor.register(listener.fileno(), READ, partial(self._accept_all, listener))
@@ -105,10 +110,12 @@ class TCPInterceptor:
     def pass_through(self, flow: TCPInterceptedFlow) -> None:
         """Connect to where the program wanted to go."""
         host, port = flow.remote
+        if not self._reserve(flow):
+            return
         try:
             sock = socket.socket(socket.AF_INET if len(flow.key[3]) == 4 else socket.AF_INET6, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         except OSError as error:
-            self._no_descriptor(flow, error)
+            self._no_descriptor(flow, os.strerror(error.errno or 0))
             return
         flow.remote_socket = sock
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -131,9 +138,18 @@ class TCPInterceptor:
         flow.outcome, flow.reason = "refused", f"{flow.reason}: {os.strerror(number)}" if flow.reason else os.strerror(number)
         self.refuse(flow, code_for_errno(number))
 
-    def _no_descriptor(self, flow: TCPInterceptedFlow, error: OSError) -> None:
+    def _reserve(self, flow: TCPInterceptedFlow) -> bool:
+        """Whether there are descriptors for both ends: a flow that has one and waits for the other helps nobody."""
+        if flow not in self._with_sockets:
+            if len(self._with_sockets) >= self._most_flows:
+                self._no_descriptor(flow, f"{self._most_flows} TCP flows at once are all that the limit of open files allows")
+                return False
+            self._with_sockets.add(flow)
+        return True
+
+    def _no_descriptor(self, flow: TCPInterceptedFlow, reason: str) -> None:
         """Out of descriptors: drop the SYN silently; the program's TCP sends it again in a second."""
-        flow.outcome, flow.reason = "dropped", f"{error.strerror}; raise the limit: ulimit -n"
+        flow.outcome, flow.reason = "dropped", f"{reason}; raise it: ulimit -n"
         self._decide(flow, DROP)
         self._finish(flow, FlowErrorCode.INTERNAL)
 
@@ -142,7 +158,7 @@ class TCPInterceptor:
         if flow.program is not None:
             self._opened(flow)
             return
-        if flow.state is FlowState.OPENING:
+        if flow.state is FlowState.OPENING or not self._reserve(flow):
             return
         flow.state = FlowState.OPENING
         flow.timer = self._reactor.call_later(HANDSHAKE_TIMEOUT, lambda: self._vanished(flow))
@@ -329,6 +345,7 @@ class TCPInterceptor:
         """Close what is open, count, and tell the pipeline."""
         self._held.pop(flow.key, None)
         self.relays.discard(flow)
+        self._with_sockets.discard(flow)
         self._attached.discard(flow)
         if flow.relay is not None:
             flow.bytes_out, flow.bytes_in = flow.relay.sent, flow.relay.received
