@@ -30,8 +30,9 @@ class Run(NamedTuple):
 
 
 def log_records(log: str) -> list[dict[str, Any]]:
-    """All records of a log in JSON Lines; other lines are the command's."""
-    return [json.loads(line) for line in log.splitlines() if line.startswith('{"event"')]
+    """All records of a log in JSON Lines. What else is there is the command's, which may be in the middle of a line."""
+    found = (line.find('{"event"') for line in log.splitlines())
+    return [json.loads(line[at:]) for line, at in zip(log.splitlines(), found, strict=True) if at >= 0]
 
 
 def netext_run(lab: NetLab, *words: str, timeout: float = 30, log: str = "--json") -> Run:

@@ -58,7 +58,8 @@ def _be_child(action: Callable[[], Any], report: socket.socket, flags: int) -> N
     except DatapathError as error:
         answer = {"error": str(error), "errno": error.errno, "exit_code": int(error.exit_code)}
     except OSError as error:
-        answer = {"error": str(error), "errno": error.errno or 0}
+        where = f"{error.filename}: " if error.filename else ""
+        answer = {"error": f"{where}{error.strerror or error}", "errno": error.errno or 0}
     except BaseException as error:
         answer = {"error": f"{type(error).__name__}: {error}", "errno": 0}
     try:

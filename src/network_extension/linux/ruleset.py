@@ -144,10 +144,10 @@ def install(interface: str, listener4: str, listener6: str, *, overflow_open: bo
         [nft, "-f", "-"], script(interface, listener4, listener6, native_queue=False, overflow_open=overflow_open)
     ):
         raise unavailable(f"nft refused the ruleset: {complaint}", "netext doctor")
-    return _queue_by_iptables()
+    return queue_by_iptables()
 
 
-def _queue_by_iptables() -> str:
+def queue_by_iptables() -> str:
     """Add the NFQUEUE rule for both families by the first iptables that can."""
     text, complaint = _IPTABLES_SCRIPT.format(held=MARK_HELD, number=QUEUE_NUMBER), ""
     for flavour in ("nft", "legacy"):

@@ -128,7 +128,7 @@ class ProviderHost:
         if kind is MessageType.PING:
             self._send(MessageType.PONG)
         elif kind is MessageType.START:
-            self._run(self._start(body))
+            self._run(self._start_or_fail(body))
         elif kind is MessageType.FLOWS:
             self._flows(fds)
         elif kind is MessageType.STOP:
@@ -182,6 +182,16 @@ class ProviderHost:
             self.log("error", f"control channel: {one_line(error)}", error)
 
     # Life cycle
+
+    async def _start_or_fail(self, body: dict[str, Any]) -> None:
+        """A fault of ours must not leave main waiting for an answer."""
+        try:
+            await self._start(body)
+        except Exception as error:
+            if self._provider is None:
+                text = f"provider {self._spec}: {one_line(error)}"
+                self._start_failed(text, ExitCode.PROVIDER_FAILED, error)
+            raise
 
     async def _start(self, body: dict[str, Any]) -> None:
         if self._provider is not None:
