@@ -54,16 +54,16 @@ def _be_child(action: Callable[[], Any], report: socket.socket, flags: int) -> N
             report.sendall(b"map\n")
             if report.recv(1) != b"m":
                 os._exit(1)
-        answer = {"result": action()}
+        answer = json.dumps({"result": action()})
     except DatapathError as error:
-        answer = {"error": str(error), "errno": error.errno, "exit_code": int(error.exit_code)}
+        answer = json.dumps({"error": str(error), "errno": error.errno, "exit_code": int(error.exit_code)})
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        answer = {"error": f"{where}{error.strerror or error}", "errno": error.errno or 0}
+        answer = json.dumps({"error": f"{where}{error.strerror or error}", "errno": error.errno or 0})
     except BaseException as error:
-        answer = {"error": f"{type(error).__name__}: {error}", "errno": 0}
+        answer = json.dumps({"error": f"{type(error).__name__}: {error}", "errno": 0})
     try:
-        report.sendall(json.dumps(answer).encode())
+        report.sendall(answer.encode())
     finally:
         os._exit(0)
 

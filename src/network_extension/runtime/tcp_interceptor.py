@@ -13,6 +13,7 @@ import os
 import resource
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -38,7 +39,6 @@ from .intercepted import TCP, FlowKey, InterceptedFlow, Pipeline
 from .packet_injector import PacketInjector
 
 HANDSHAKE_TIMEOUT = 5.0  # both ends are this kernel: a handshake that takes longer has lost its program
-_TCP_INFO_BYTES = struct.Struct("=QQ")
 _TCP_INFO_SENT = struct.Struct("=QQ")
 SPARE_DESCRIPTORS = 128
 """Kept for what is not a TCP flow: datagrams, names, pipes, channels. At most half of what there is."""
@@ -384,6 +384,9 @@ def _sequence(packet: bytes) -> int:
     return parse_head(packet).sequence if packet else -1
 
 
+_AFTER_FIN = (6, 7, 8, 9, 11)  # TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, CLOSING: the FIN was counted as a byte
+
+
 def _byte_counts(program: socket.socket) -> tuple[int, int]:
     """Bytes from and to the program by TCP_INFO (linux/tcp.h: bytes_received at 128, bytes_sent at 200, Linux 4.19)."""
     try:
@@ -393,7 +396,8 @@ def _byte_counts(program: socket.socket) -> tuple[int, int]:
     if len(info) < 216:
         return 0, 0
     sent, again = _TCP_INFO_SENT.unpack_from(info, 200)
-    return int.from_bytes(info[128:136], "little"), sent - again
+    received = int.from_bytes(info[128:136], sys.byteorder)
+    return received - (info[0] in _AFTER_FIN and received > 0), sent - again
 
 
 def _shut(program: socket.socket) -> None:

@@ -32,6 +32,8 @@ SETTLE = 50_000_000
 """Nanoseconds after which both sources have told of a packet: the tap's block timeout, and some turns of the loop."""
 MOST_BUFFERED = 16 << 20
 MOST_LAST_LOOKS = 10
+LAST_WAIT = 2.0
+"""Seconds that the reader of a pipe has to take the rest."""
 FORGET = 5_000_000_000
 _OVERHEAD = 200  # bytes of memory for each packet besides its data
 _RELEASED = frozenset({FlowState.OPENING, FlowState.OPEN, FlowState.CLOSED})
@@ -53,7 +55,7 @@ class _FirstPacket:
 
     def note(self) -> None:
         """What is known now. A claimed flow may yet be refused, but one that was opened stays what it was."""
-        if self.flow.outcome != self.outcome:
+        if self.flow.outcome != self.outcome or not self.comment:
             self.outcome, self.comment = self.flow.outcome, comment(self.flow)
 
 
@@ -197,6 +199,7 @@ class Trace:
         self._write(wall_clock(), undecided=True)
         if self._running:
             self._write_statistics()
+            self._file.wait_for_reader(LAST_WAIT)
             self._stop()
 
     def _write_statistics(self) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import select
 import stat
 import sys
+import time
 from collections.abc import Sequence
 
 from .. import __version__
@@ -39,7 +41,7 @@ class TraceFile:
         """Open `path` anew and write the headers. `arguments` are those of netext. Raises ConfigurationError."""
         try:
             # For the owner's eyes: what is in it was said in confidence.
-            file = cls(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+            file = cls(path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
             file.append(headers(command, arguments))
         except OSError as error:
             message = f"--trace {path}: {error.strerror}; name a file that can be written"
@@ -88,6 +90,16 @@ class TraceFile:
     def is_behind(self) -> bool:
         """Whether the reader of a pipe has not taken everything yet."""
         return bool(self._waiting)
+
+    def wait_for_reader(self, timeout: float) -> None:
+        """Let the reader of a pipe take the rest, for `timeout` seconds at most."""
+        deadline = time.monotonic() + timeout
+        while self._waiting and (left := deadline - time.monotonic()) > 0:
+            if select.select([], [self._descriptor], [], left)[1]:
+                try:
+                    self.append(b"")
+                except OSError:
+                    return
 
     def cut(self) -> None:
         """Take away what is behind the last whole block."""
