@@ -79,7 +79,7 @@ def test_the_command_has_the_terminal(terminal: Terminal) -> None:
 
 def test_control_c_ends_the_command(terminal: Terminal) -> None:
     """The command dies of SIGINT, once, and the shell sees 130."""
-    terminal.type(f"{terminal.netext} sh -c 'echo started; sleep 20'; echo status $?\n")
+    terminal.type(f"{terminal.netext} sh -c 'echo started; exec sleep 20'; echo status $?\n")
     terminal.expect("started")
     terminal.type("\x03")
     terminal.expect(re.escape(PROMPT))
@@ -113,6 +113,16 @@ def test_control_z_and_foreground(terminal: Terminal) -> None:
     terminal.expect("got a line")
     terminal.expect(re.escape(PROMPT))
     assert terminal.run("echo status $?") == "status 6\n"
+
+
+def test_control_z_that_the_command_ignores(terminal: Terminal) -> None:
+    """A command that ignores SIGTSTP goes on, and `netext` with it: the shell does not prompt."""
+    terminal.type(f"{terminal.netext} sh -c 'trap \"\" TSTP; echo started; read line; echo got $line'\n")
+    terminal.expect("started")
+    terminal.type("\x1a")
+    terminal.type("a line\n")
+    terminal.expect("got a line")
+    terminal.expect(re.escape(PROMPT))
 
 
 def test_control_z_and_background(terminal: Terminal) -> None:

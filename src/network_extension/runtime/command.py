@@ -110,7 +110,9 @@ class Command:
         os.kill(os.getpid(), signal.SIGSTOP)
         if group != os.getpgrp():
             _give_terminal(group)
-        os.kill(-group if group != os.getpgrp() else self.pid, signal.SIGCONT)
+            os.kill(-group, signal.SIGCONT)
+        elif _is_stopped(self.pid):  # the shell continues the whole group; only a kill -CONT of `netext` alone does not
+            os.kill(self.pid, signal.SIGCONT)
 
 
 def enter_sandbox(keeper: int) -> None:

@@ -50,6 +50,7 @@ FORWARDED = (
     signal.SIGUSR1,
     signal.SIGUSR2,
     signal.SIGALRM,
+    signal.SIGTSTP,  # blocked here: `netext` stops when the command has stopped, and not if it does not (Ctrl-Z in vi)
 )
 STOP_REASON_NONE = 0
 ENGINE_RESTARTS = 5
@@ -273,6 +274,8 @@ class Sandbox:
                 self._reap()
             elif self._command is not None:
                 self._command.forward(received)
+            elif received.number == signal.SIGTSTP:
+                os.kill(os.getpid(), signal.SIGSTOP)
             else:
                 self._fail(
                     NetworkExtensionError(
