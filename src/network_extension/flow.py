@@ -64,8 +64,8 @@ class FlowBackend(Protocol):
         once.
         """
 
-    def close(self, error: int, direction: str) -> None:
-        """Close "both", "read" or "write" with a FlowErrorCode, 0 for none."""
+    def close(self, error: int, direction: str, reason: str = "") -> None:
+        """Close "both", "read" or "write" with a FlowErrorCode, 0 for none; `reason` is for the log."""
 
 
 class AppProxyFlow:
@@ -224,7 +224,8 @@ class AppProxyFlow:
     def _close(self, error: FlowFailure, direction: str) -> None:
         if not self._closed and self._failure is None:
             self._claimed = True
-            self._backend.close(failure_code(error), direction)
+            reason = str(error) if isinstance(error, BaseException) else ""
+            self._backend.close(failure_code(error), direction, reason)
 
     def _claim(self) -> None:
         if not self._claimed:

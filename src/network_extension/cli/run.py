@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--config", action=_Config, metavar="KEY=VALUE|FILE", help="configuration: one value, or a TOML or JSON file")
     add("--json", action="store_const", const="json", dest="log", help="log as JSON Lines on standard error")
     add("--quiet", "-q", action="store_const", const="quiet", dest="log", help="no log")
+    add("--log", metavar="FILE", dest="log_file", help="write the log to FILE instead of standard error")
     add("--policy", choices=("open", "closed"), help="what flows get when their provider is in trouble")
     add("--trace", metavar="FILE", help="write all packets, with program and decision, as pcapng")
     add("--deadline", type=_seconds, default=10.0, metavar="S", help="seconds a provider has to decide a flow (10)")
@@ -122,5 +123,6 @@ def run(arguments: list[str]) -> int:
         hang_timeout=parsed.hang_timeout,
         grace=parsed.grace,
         trace=parsed.trace,
+        log_file=parsed.log_file,
     )
     return Sandbox(options).run()

@@ -25,7 +25,7 @@ from ..linux.sock_diag import DestroyEvents, SocketInfo, SocketTable
 from .channel import Channel
 from .dns_service import DNSService
 from .flow_log import FlowLog
-from .intercepted import TCP, UDP, InterceptedFlow, Pipeline
+from .intercepted import TCP, InterceptedFlow, Pipeline
 from .keeper import Kit
 from .options import EngineOptions
 from .packet_injector import PacketInjector
@@ -48,7 +48,7 @@ class Engine:
 
     def __init__(self, control: Channel, kit: Kit, command: int, options: EngineOptions) -> None:
         self.reactor = Reactor(time.monotonic, self._fault)
-        self.log = FlowLog(options.log_mode)
+        self.log = FlowLog(options.log_mode, options.log_descriptor)
         self._control, self._number, self._grace = control, 0, options.grace
         self._started = time.monotonic()
         self.slots = [ProviderSlot(index, name, policy=options.policy) for index, name in enumerate(options.providers)]
@@ -73,12 +73,12 @@ class Engine:
         self.names.learn_hosts_file(_read("/etc/hosts"))
         self.sockets, self.processes = SocketTable(diag), ProcessFinder(command)
         listeners = [listener4, listener6] if options.ipv6 else [listener4]
-        self.tcp = TCPInterceptor(self.reactor, self.queue, self.pipeline, self.injector, listeners, self._socket_exists)
+        self.tcp = TCPInterceptor(
+            self.reactor, self.queue, self.pipeline, self.injector, listeners, self._socket_exists
+        )
         stock = SocketStock(self.reactor, socket.socket(fileno=kit.stock))
         events = DestroyEvents(destroyed)
-        self.udp = UDPInterceptor(
-            self.reactor, self.queue, self.pipeline, self.injector, stock, events, self._socket
-        )
+        self.udp = UDPInterceptor(self.reactor, self.queue, self.pipeline, self.injector, stock, events, self._socket)
         self.echo = EchoRelay(self.reactor, self._deliver_echo)
         self.dns = DNSService(self.reactor, dns_udp, dns_tcp, name_servers(options.resolv_conf), self.names)
         self.reactor.register(self.queue.fileno(), READ, self._packets)

@@ -39,6 +39,7 @@ from .wire import (
 Body = dict[str, Any]
 BATCH = 64
 MAX_PROCESSES = 256
+MAX_REASON = 500
 
 
 class LinkOwner(Protocol):
@@ -261,10 +262,13 @@ class LinkedFlow:
         self._link.send(MessageType.RELAY, self.id, None, [remote.fileno()])
         return relayed
 
-    def close(self, error: int, direction: str) -> None:
+    def close(self, error: int, direction: str, reason: str = "") -> None:
         """Close one way or both."""
         self._claimed = True
-        self._link.send(MessageType.CLOSE, self.id, {"error": error, "direction": direction})
+        body: Body = {"error": error, "direction": direction}
+        if reason:
+            body["reason"] = reason[:MAX_REASON]
+        self._link.send(MessageType.CLOSE, self.id, body)
 
     # What the handler comes to
 
@@ -311,7 +315,7 @@ class LinkedFlow:
     ) -> None:
         self._link.log(level, f"flow {self.id} to {self.flow.remote_endpoint}: {text}", error)
         if self._claimed:
-            self.flow.close(code)
+            self.flow.close(error if isinstance(error, FlowError) else FlowError(code, text))
         else:
             self._refuse(MessageType.FAIL, {"error": text})
 

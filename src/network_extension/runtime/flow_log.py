@@ -1,6 +1,7 @@
 """What a user reads: one line for each flow, states of providers, and a summary. Or the same as JSON Lines.
 
-It all goes to standard error, since standard output belongs to the command.
+It all goes to standard error, since standard output belongs to the command, or to a file of its own (`--log`), which a
+program that reads JSON Lines will prefer: the command writes to standard error too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ..errors import ConfigurationError
 from ..metadata import ProcessInfo
 from .intercepted import InterceptedFlow
 
@@ -75,6 +77,8 @@ class FlowLog:
         return f"{process} → {destination_text(flow)} {flow.protocol}  {decided}  {volume}{reason}"
 
     def _line(self, text: str) -> None:
+        if not text.isprintable():  # some of it comes from providers and from names: it must not move the cursor
+            text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
         now = self._wall_clock()
         stamp = time.strftime("%H:%M:%S", time.localtime(now))
         self._write(f"netext {stamp} {text}\n")
@@ -89,6 +93,19 @@ class FlowLog:
             os.write(self._descriptor, text.encode("utf-8", "backslashreplace"))
         except OSError:
             pass  # nobody reads any more, or not just now: a log never stops the traffic
+
+
+def open_log(path: str | None) -> int:
+    """The descriptor to log to: the file's, emptied and opened for appending, or 2. Raises ConfigurationError.
+
+    Several processes write to it; with O_APPEND each line stays whole (open(2)).
+    """
+    if path is None:
+        return 2
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationError(f"--log {path}: {error.strerror}; name a file that you may write") from None
 
 
 def destination_text(flow: InterceptedFlow) -> str:

@@ -28,6 +28,8 @@ class RunOptions(NamedTuple):
     """Seconds that a provider has to stop."""
     trace: str | None = None
     """The pcapng file to write."""
+    log_file: str | None = None
+    """The file that the log goes to; None: standard error."""
 
 
 class EngineOptions(NamedTuple):
@@ -38,6 +40,7 @@ class EngineOptions(NamedTuple):
     policy: Policy | None = None
     deadline: float = 10.0
     log_mode: str = "lines"
+    log_descriptor: int = 2
     trace: TraceFile | None = None
     """Open, with its headers written."""
     ipv6: bool = True

@@ -19,6 +19,7 @@ from .hello import unpack_hello
 from .intercepted import InterceptedFlow, Pipeline
 from .wire import MessageType, WireError
 
+GIVEN_ON = "the flow was given to the next provider"
 _UNOPENED = (FlowState.OFFERED, FlowState.CLAIMED)
 
 
@@ -42,7 +43,7 @@ class ProviderLink:
         self._handlers: dict[MessageType, Callable[[InterceptedFlow, dict[str, Any], list[int]], None]] = {
             MessageType.CLAIM: lambda flow, body, fds: pipeline.claimed(flow),
             MessageType.DECLINE: lambda flow, body, fds: pipeline.declined(flow),
-            MessageType.FAIL: lambda flow, body, fds: pipeline.troubled(flow, Trouble.RAISED, str(body.get("error", ""))[:500]),
+            MessageType.FAIL: self._failed,
             MessageType.OPEN: self._open,
             MessageType.ATTACH: lambda flow, body, fds: flow.interceptor.attach(flow),
             MessageType.PEER_REQUEST: self._request_peer,
@@ -109,7 +110,7 @@ class ProviderLink:
     def withdraw(self, flow: InterceptedFlow) -> None:
         """The flow goes elsewhere; whatever the provider still says about it is dropped."""
         if self._flows.pop(flow.id, None) is not None:
-            body = {"error": FlowErrorCode.ABORTED, "errno": 0, "in": 0, "out": 0, "reason": "the flow was given to the next provider"}
+            body = {"error": FlowErrorCode.ABORTED, "errno": 0, "in": 0, "out": 0, "reason": GIVEN_ON}
             self._send(MessageType.CLOSED, flow.id, body)
         flow.link = None
 
@@ -130,7 +131,9 @@ class ProviderLink:
                 flow.link = None
                 flow.interceptor.orphan(flow)
 
-    def _send(self, kind: MessageType, flow: int, body: dict[str, Any] | None = None, fds: tuple[int, ...] = ()) -> None:
+    def _send(
+        self, kind: MessageType, flow: int, body: dict[str, Any] | None = None, fds: tuple[int, ...] = ()
+    ) -> None:
         if self._descriptor < 0:
             return
         try:
@@ -188,6 +191,9 @@ class ProviderLink:
             self.slot.state = ProviderState.RUNNING
             self._running(self)
 
+    def _failed(self, flow: InterceptedFlow, body: dict[str, Any], fds: list[int]) -> None:
+        self._pipeline.troubled(flow, Trouble.RAISED, str(body.get("error", ""))[:500])
+
     def _open(self, flow: InterceptedFlow, body: dict[str, Any], fds: list[int]) -> None:
         self._pipeline.claimed(flow)
         flow.wants_answer = True
@@ -213,5 +219,7 @@ class ProviderLink:
 
     def _close(self, flow: InterceptedFlow, body: dict[str, Any], fds: list[int]) -> None:
         self._pipeline.claimed(flow)
-        error, direction = body.get("error", 0), body.get("direction", "both")
+        error, direction, reason = body.get("error", 0), body.get("direction", "both"), body.get("reason")
+        if isinstance(reason, str) and reason:
+            flow.reason = reason[:500]
         flow.interceptor.close(flow, error if isinstance(error, int) else FlowErrorCode.INTERNAL, str(direction))

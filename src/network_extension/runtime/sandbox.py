@@ -33,7 +33,7 @@ from ..path import Path, PathStatus
 from . import keeper
 from .channel import Channel
 from .command import Command, exit_as, find_command
-from .flow_log import FlowLog
+from .flow_log import FlowLog, open_log
 from .leftovers import Leftovers
 from .options import EngineOptions, RunOptions, SandboxOptions
 from .provider_supervisor import ProviderSupervisor, describe_status
@@ -75,7 +75,8 @@ class Sandbox:
         self._options = options
         self._program = find_command(options.command[0])
         self._trace = _trace_file(options)
-        self._log = FlowLog(options.log_mode)
+        self._log_descriptor = open_log(options.log_file)
+        self._log = FlowLog(options.log_mode, self._log_descriptor)
         self._reactor = Reactor(time.monotonic, self._fault)
         self._signals = SignalReader((*FORWARDED, signal.SIGCHLD))
         self._command: Command | None = None
@@ -178,6 +179,7 @@ class Sandbox:
             policy=self._options.policy,
             deadline=self._options.deadline,
             log_mode=self._options.log_mode,
+            log_descriptor=self._log_descriptor,
             trace=self._trace,
             ipv6=self._ipv6,
             grace=self._options.grace,
@@ -188,7 +190,8 @@ class Sandbox:
             mine.close()
             from .engine import run as run_engine  # the slowest import of all, and nobody else's
 
-            run_engine(theirs, options, {self._trace.fileno()} if self._trace is not None else set())
+            trace = {self._trace.fileno()} if self._trace is not None else set()
+            run_engine(theirs, options, trace | {self._log_descriptor})
         theirs.close()
         self._engine = Channel(mine)
         self._reactor.register(mine.fileno(), READ, self._engine_speaks)

@@ -23,7 +23,7 @@ Flow channel, engine (E) and provider process (P); control channel, main process
     10   PEER           E     {"remote": [ip, port]}, 1 fd: datagrams between the program and this remote
     11   PEER_REQUEST   P     {"remote": [ip, port]}; answer: PEER, or ERROR with the same "remote"
     12   RELAY          P     1 fd, the remote socket; the engine opens the flow if need be; answer: CLOSED
-    13   CLOSE          P     {"error": FlowErrorCode or 0, "direction": "both" | "read" | "write"}
+    13   CLOSE          P     {"error": FlowErrorCode or 0, "direction": "both" | "read" | "write", "reason"?}
     14   CLOSED         E     {"error", "errno", "in", "out", "reason"}; the last message about the id
     15   UDP_EOF        E     the program closed its UDP socket
     16   ERROR          E     {"error", "reason", "for": type}: a request was not met, the flow lives on
