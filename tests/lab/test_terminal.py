@@ -100,17 +100,20 @@ def test_control_c_that_the_command_handles(terminal: Terminal) -> None:
 
 def test_control_z_and_foreground(terminal: Terminal) -> None:
     """Ctrl-Z stops the command and `netext`: the shell prompts, `jobs` says Stopped; `fg` goes on where it was."""
-    terminal.type(f"{terminal.netext} sh -c 'echo started; read line; echo got $line; exit 6'\n")
-    terminal.expect("started")
-    for _ in range(2):
+    script = "while read line; do echo got $line; done; exit 6"
+    terminal.type(f"{terminal.netext} sh -c '{script}'\n")
+    for number in range(3):
+        terminal.type(f"line {number}\n")
+        terminal.expect(f"got line {number}")
         terminal.type("\x1a")
-        terminal.expect(r"Stopped")
+        terminal.expect("Stopped")
         terminal.expect(re.escape(PROMPT))
         assert "Stopped" in terminal.run("jobs")
         terminal.type("fg\n")
-        terminal.expect("sh -c")
-    terminal.type("a line\n")
-    terminal.expect("got a line")
+        terminal.expect("exit 6'\r\n")
+    terminal.type("the end\n")
+    terminal.expect("got the end")
+    terminal.type("\x04")
     terminal.expect(re.escape(PROMPT))
     assert terminal.run("echo status $?") == "status 6\n"
 
@@ -143,16 +146,17 @@ def test_an_interactive_shell_inside(terminal: Terminal) -> None:
     terminal.expect("inner> ")
     terminal.type(f"{terminal.netext} bash --norc --noprofile -i\n")
     terminal.expect("inner> ")
-    terminal.type("sleep 20\n")
-    time.sleep(0.3)  # noqa: TID251 -- until sleep has the terminal; nothing says so
+    terminal.type("cat\nbefore\n")
+    terminal.expect("before")
     terminal.type("\x1a")
     terminal.expect("Stopped")
-    terminal.type("fg\n")
-    terminal.expect("sleep 20")
+    terminal.expect("inner> ")
+    terminal.type("fg\nafter\n")
+    terminal.expect("after")
     terminal.type("\x03")
     terminal.expect("inner> ")
     terminal.type("exit 3\n")
-    terminal.expect("exit.*\n")
+    terminal.expect("exit\r\n")
     terminal.expect("inner> ")
     terminal.type("echo outer $?\n")
     terminal.expect("outer 3")

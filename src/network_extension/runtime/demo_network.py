@@ -7,7 +7,6 @@ import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NoReturn
 
 from ..core.dns_messages import DnsMessageError, parse_query
 from ..core.packets import address_bytes
@@ -87,7 +86,7 @@ def run_inside(story: Callable[[], int]) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def _live_inside(control: socket.socket, story: Callable[[], int]) -> NoReturn:
+def _live_inside(control: socket.socket, story: Callable[[], int]) -> None:
     status = 1
     try:
         try:
