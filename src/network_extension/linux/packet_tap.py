@@ -21,10 +21,8 @@ PACKET_RX_RING, PACKET_STATISTICS, PACKET_VERSION, PACKET_IGNORE_OUTGOING = 5, 6
 TPACKET_V3 = 2
 PACKET_HOST, PACKET_OUTGOING = 0, 4
 ETH_P_ALL = 3
-BLOCK_SIZE, BLOCKS = 1 << 20, 32
+BLOCK_SIZE, BLOCKS = 1 << 20, 64  # with half of it, eight streams of 64 KiB packets lost one in ten
 FRAME_SIZE = 2048  # only a unit of account in version 3, where packets lie one behind another
-BATCH = BLOCKS // 4
-"""Blocks that are read at a time; others want to be served in between."""
 BLOCK_TIMEOUT = 20
 """Milliseconds after which the kernel hands over a block that is not full."""
 _STATUS_KERNEL, _STATUS_USER = 0, 1
@@ -84,8 +82,8 @@ class PacketTap:
         return self._sock.fileno()
 
     def receive(self) -> Iterator[TappedPacket]:
-        """The packets of blocks that the kernel has handed over, in their order: `BATCH` of them at most."""
-        for _ in range(BATCH):
+        """The packets of all blocks that the kernel has handed over, in their order."""
+        for _ in range(BLOCKS):
             start = self._block * BLOCK_SIZE
             status, packets, first = _BLOCK.unpack_from(self._ring, start + 8)
             if not status & _STATUS_USER:

@@ -104,14 +104,20 @@ class Command:
 
     def stopped(self) -> None:
         """It was stopped (Ctrl-Z, SIGSTOP): stop with it, and go on with it."""
-        if not _is_stopped(self.pid):
-            return  # it has been continued since
-        group = os.getpgid(self.pid)
-        os.kill(os.getpid(), signal.SIGSTOP)
+        while (runs := _runs_when_stopped(self.pid)) is not None:
+            group = os.getpgid(self.pid)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            # Here we are continued. The shell continues its whole job; the command may even have been stopped anew since.
+            if runs == _runs_when_stopped(self.pid):
+                self._go_on(group)
+                return
+
+    def _go_on(self, group: int) -> None:
+        """Continue it: it has a process group of its own, or somebody continued `netext` alone."""
         if group != os.getpgrp():
             _give_terminal(group)
             os.kill(-group, signal.SIGCONT)
-        elif _is_stopped(self.pid):  # the shell continues the whole group; only a kill -CONT of `netext` alone does not
+        else:
             os.kill(self.pid, signal.SIGCONT)
 
 
@@ -124,12 +130,16 @@ def enter_sandbox(keeper: int) -> None:
         os.close(door)
 
 
-def _is_stopped(pid: int) -> bool:
+def _runs_when_stopped(pid: int) -> int | None:
+    """How often a stopped process has been put on a processor in its life; None when it is not stopped."""
     try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] == "T"
+        with open(f"/proc/{pid}/status") as file:
+            status = dict(line.split(":", 1) for line in file)
     except OSError:
-        return False
+        return None
+    if status["State"].split()[0] != "T":
+        return None
+    return int(status["voluntary_ctxt_switches"]) + int(status["nonvoluntary_ctxt_switches"])
 
 
 def _give_terminal(group: int) -> None:

@@ -126,7 +126,7 @@ def _by_name() -> str:
     def story() -> int:
         try:
             os.write(writer, json.dumps({"means": _send_probes(SERVER, NAME)}).encode())
-        except (DatapathError, OSError, subprocess.SubprocessError) as error:
+        except (DatapathError, OSError) as error:
             os.write(writer, json.dumps({"error": str(error)}).encode())
         return 0
 
@@ -145,7 +145,7 @@ def _send_probes(address: str, host: str) -> str:
     word = os.urandom(8).hex()
     command = [sys.executable, "-c", _CLIENT, host, str(tcp), str(udp), word]
     words = [sys.executable, "-m", "network_extension", "run", "--json", "--provider", PROVIDER, "--", *command]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=RUN_TIMEOUT, check=False)
+    done = _run(words)
     flows = _flows(done.stderr)
     if done.stdout.split() != ["tcp", word, "udp", word]:
         raise DatapathError(f"the program in the sandbox did not get its answers: {_complaint(done)}")
@@ -158,6 +158,15 @@ def _send_probes(address: str, host: str) -> str:
     process = flows[0]["process"]
     by = f"of {process['executable']}" if process else "(whose program was not found)"
     return f"a provider claimed the TCP and the UDP flow {by} to {host}, and both were answered"
+
+
+def _run(words: list[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=RUN_TIMEOUT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise DatapathError(f"netext run did not end within {RUN_TIMEOUT:.0f} s") from None
 
 
 def _start_servers(address: str) -> tuple[int, int]:

@@ -377,8 +377,8 @@ class Sandbox:
                 self._log.event("provider", text, provider=provider.name, cancelled=provider.cancelled_tasks)
         if self._engine is not None:
             self._engine.close()
-        if self._trace is not None and self._finishing:
-            self._trace.cut()  # what a killed engine left half-written
+        if self._trace is not None and not self._engine_pid:
+            self._trace.cut()  # what a killed engine left half-written; a living one still writes
         self._control.close()
 
     def _fault(self, error: Exception) -> None:

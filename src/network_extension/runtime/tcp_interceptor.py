@@ -39,7 +39,6 @@ from .intercepted import TCP, FlowKey, InterceptedFlow, Pipeline
 from .packet_injector import PacketInjector
 
 HANDSHAKE_TIMEOUT = 5.0  # both ends are this kernel: a handshake that takes longer has lost its program
-_AFTER_FIN = (6, 8, 9, 11)  # TCP_TIME_WAIT, TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_CLOSING (net/tcp_states.h)
 _TCP_INFO_SENT = struct.Struct("=QQ")
 SPARE_DESCRIPTORS = 128
 """Kept for what is not a TCP flow: datagrams, names, pipes, channels. At most half of what there is."""
@@ -397,8 +396,7 @@ def _byte_counts(program: socket.socket) -> tuple[int, int]:
     if len(info) < 216:
         return 0, 0
     sent, again = _TCP_INFO_SENT.unpack_from(info, 200)
-    received = int.from_bytes(info[128:136], "little")
-    # A FIN takes a sequence number, and bytes_received counts those (tcp_rcv_nxt_update() in net/ipv4/tcp_input.c).
+    received = int.from_bytes(info[128:136], sys.byteorder)
     return max(0, received - (info[0] in _AFTER_FIN)), sent - again
 
 
