@@ -15,7 +15,7 @@ netext: Apple's Network Extension framework on Linux
   netext demo                                             see it work, with servers of its own
   netext doctor                                           what this machine allows, and what is missing
 
-netext COMMAND --help says more. Documentation: docs/ or https://github.com/network-extension
+netext COMMAND --help says more. The documentation is in docs/ (make docs).
 """
 
 

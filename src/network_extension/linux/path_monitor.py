@@ -7,6 +7,7 @@ and a timer that fires far too late tells of a frozen process (a stopped contain
 
 from __future__ import annotations
 
+import errno
 import socket
 
 from ..path import Path, PathStatus
@@ -36,7 +37,9 @@ def _default_interfaces4() -> list[str]:
     """Interfaces of IPv4 default routes, best metric first, by /proc/net/route."""
     found = []
     for row in _rows("/proc/net/route")[1:]:
-        if len(row) > 7 and row[1] == "00000000" and row[7] == "00000000" and int(row[3], 16) & _UP and _is_up(row[0]):
+        default = len(row) > 7 and row[1] == "00000000" and row[7] == "00000000"
+        # An `unreachable` or `blackhole` default route leads nowhere; its interface is "*".
+        if default and row[0] != "*" and int(row[3], 16) & (_UP | _REJECT) == _UP and _is_up(row[0]):
             found.append((int(row[6]), row[0]))
     return [name for _, name in sorted(found)]
 
@@ -54,7 +57,7 @@ def _default_interfaces6() -> list[str]:
 def _interfaces_with_addresses() -> list[str]:
     """Interfaces other than lo that are up and have a connected route."""
     names = dict.fromkeys(row[0] for row in _rows("/proc/net/route")[1:] if row)
-    return [name for name in names if name != "lo" and _is_up(name)]
+    return [name for name in names if name not in ("lo", "*") and _is_up(name)]
 
 
 def _is_up(name: str) -> bool:
@@ -95,7 +98,9 @@ class PathMonitor:
                 changed = bool(self._socket.recv(65536)) or changed
             except BlockingIOError:
                 return changed
-            except OSError:
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
                 changed = True
 
     def close(self) -> None:

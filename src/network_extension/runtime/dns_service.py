@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ..core.dns_messages import DnsMessageError, error_reply, parse_answers
 from ..linux.reactor import EDGE, READ, WRITE, Reactor, Timer
-from ..linux.sockets import family_of
+from ..linux.sockets import Address, family_of
 from ..linux.splice import PipePool, Relay
 
 if TYPE_CHECKING:
@@ -63,10 +63,10 @@ class _Query:
         call = self._fail if is_last else self.ask_next
         self.timer = self.service.reactor.call_later(GIVE_UP_AFTER if is_last else RETRY_AFTER, call)
 
-    def _ask(self, server: str) -> None:
-        sock = socket.socket(family_of(server), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    def _ask(self, server: Address) -> None:
+        sock = socket.socket(family_of(server[0]), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
-            sock.connect((server, DNS_PORT))
+            sock.connect(server)
             sock.send(self.data)
         except OSError:
             sock.close()
@@ -119,14 +119,14 @@ class _Query:
 
 
 class DNSService:
-    """Serves the sandbox's two DNS sockets. `on_answer(name, data)` is not needed: `names` is what others read."""
+    """Serves the sandbox's two DNS sockets from `servers`, the first first. `names` learns what the answers say."""
 
     def __init__(
         self,
         reactor: Reactor,
         udp: socket.socket,
         tcp: socket.socket,
-        servers: list[str],
+        servers: Sequence[Address],
         names: HostNames,
     ) -> None:
         self.reactor, self.servers, self._names = reactor, servers, names
@@ -169,7 +169,11 @@ class DNSService:
     def _accept(self, events: int) -> None:
         try:
             program, _ = self._tcp.accept()
-        except OSError:
+        except BlockingIOError:
+            return
+        except OSError:  # out of descriptors: leave the connection in the backlog for a moment, without spinning
+            self.reactor.modify(self._tcp.fileno(), 0)
+            self.reactor.call_later(0.1, lambda: self.reactor.modify(self._tcp.fileno(), READ))
             return
         program.setblocking(False)
         self._connect(program, 0)
@@ -178,10 +182,10 @@ class DNSService:
         """Join a program's connection with the first server, from the one at `index` on, that takes it."""
         for position, server in enumerate(self.servers[index:], index):
             try:
-                remote = socket.socket(family_of(server), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+                remote = socket.socket(family_of(server[0]), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             except OSError:
                 break
-            if remote.connect_ex((server, DNS_PORT)) in (0, errno.EINPROGRESS):
+            if remote.connect_ex(server) in (0, errno.EINPROGRESS):
                 handler = partial(self._connected, program, remote, position)
                 self.reactor.register(remote.fileno(), WRITE | EDGE, handler)
                 return

@@ -23,7 +23,7 @@ from ..linux.processes import ProcessFinder
 from ..linux.reactor import READ, Reactor
 from ..linux.sock_diag import DestroyEvents, SocketInfo, SocketTable
 from .channel import Channel
-from .dns_service import DNSService
+from .dns_service import DNS_PORT, DNSService
 from .flow_log import FlowLog
 from .intercepted import TCP, InterceptedFlow, Pipeline
 from .keeper import Kit
@@ -80,7 +80,8 @@ class Engine:
         events = DestroyEvents(destroyed)
         self.udp = UDPInterceptor(self.reactor, self.queue, self.pipeline, self.injector, stock, events, self._socket)
         self.echo = EchoRelay(self.reactor, self._deliver_echo)
-        self.dns = DNSService(self.reactor, dns_udp, dns_tcp, name_servers(options.resolv_conf), self.names)
+        servers = [(server, DNS_PORT) for server in name_servers(options.resolv_conf)]
+        self.dns = DNSService(self.reactor, dns_udp, dns_tcp, servers, self.names)
         self.reactor.register(self.queue.fileno(), READ, self._packets)
         self._overflows = 0
         self.reactor.call_later(STATISTICS_INTERVAL, self._watch_queue)
