@@ -12,11 +12,13 @@ import os
 import pickle
 import resource
 import select
+import signal
 import socket
 import struct
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 SOCKETS: dict[int, socket.socket] = {}
@@ -36,6 +38,11 @@ def open_socket(family: int, kind: int, protocol: int = 0, timeout: float = 15.0
     sock = socket.socket(family, kind, protocol)
     sock.settimeout(timeout)
     return keep(sock)
+
+
+def close(handle: int) -> None:
+    if handle in SOCKETS:
+        SOCKETS.pop(handle).close()
 
 
 def accept(sock: socket.socket) -> tuple[int, Any]:
@@ -118,7 +125,7 @@ def connect_many(address: tuple[Any, ...], count: int, timeout: float, say: byte
 
     With `say`, each sends it, and counts as connected only when the same bytes come back. All are closed then.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     poll, waiting = select.epoll(), {}
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
@@ -129,8 +136,8 @@ def connect_many(address: tuple[Any, ...], count: int, timeout: float, say: byte
         waiting[sock.fileno()] = sock
     found: dict[int, int] = {}
     done = []
-    end = __import__("time").monotonic() + timeout
-    while waiting and (left := end - __import__("time").monotonic()) > 0:
+    end = time.monotonic() + timeout
+    while waiting and (left := end - time.monotonic()) > 0:
         for descriptor, events in poll.poll(left, 512):
             sock = waiting[descriptor]
             number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -152,7 +159,7 @@ def connect_many(address: tuple[Any, ...], count: int, timeout: float, say: byte
 
 def open_many(address: tuple[Any, ...], count: int) -> int:
     """Open connections one after the other and leave them; how many."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     for _ in range(count):
         keep(socket.create_connection(address, 15))
@@ -185,7 +192,7 @@ def send_and_close(address: tuple[Any, ...], data: bytes) -> None:
 
 def receive_errors(sock: socket.socket) -> list[tuple[int, tuple[Any, ...]]]:
     """The errno and the destination of each message in the socket's error queue."""
-    found = []
+    found: list[tuple[int, tuple[Any, ...]]] = []
     sock.settimeout(0)
     while True:
         try:
@@ -210,19 +217,21 @@ def identity() -> dict[str, Any]:
         "uid": os.getresuid(), "gid": os.getresgid(), "groups": os.getgroups(), "directory": os.getcwd(),
         "environment": dict(os.environ), "arguments": sys.argv, "capabilities": capabilities, "pid": os.getpid(),
         "network": os.readlink("/proc/self/ns/net"),
-        "signals": __import__("signal").pthread_sigmask(0, []),
+        "signals": signal.pthread_sigmask(signal.SIG_BLOCK, []),
         "descriptors": sorted(int(name) for name in os.listdir("/proc/self/fd")),
     }  # fmt: skip
 
 
 def _serve(number: int, name: str, handle: int | None, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
+    result: Any
     try:
         if handle is None:
             result = globals()[name](*arguments, **options)
+        elif name == "close":
+            close(handle)
+            result = None
         elif name in globals():
             result = globals()[name](SOCKETS[handle], *arguments, **options)
-        elif name == "close":
-            result = SOCKETS.pop(handle).close() if handle in SOCKETS else None
         else:
             result = getattr(SOCKETS[handle], name)(*arguments, **options)
         answer = (number, True, result)

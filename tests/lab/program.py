@@ -23,7 +23,7 @@ PATIENCE = 30.0
 
 
 class RemoteSocket:
-    """A socket of the program. Any method of a socket, or any function of `agent.py` that takes one, is called there."""
+    """A socket of the program: methods of a socket, and functions of `agent.py` that take one, are called there."""
 
     def __init__(self, program: Program, handle: int) -> None:
         self.program, self.handle = program, handle
@@ -35,6 +35,12 @@ class RemoteSocket:
     def accept(self) -> tuple[RemoteSocket, Any]:
         handle, name = self.begin("accept").result(PATIENCE)
         return RemoteSocket(self.program, handle), name
+
+    def errno_of(self, method: str, *arguments: Any, **options: Any) -> int:
+        """The errno of a call that fails, 0 for one that does not."""
+        error = self.begin(method, *arguments, **options).exception(PATIENCE)
+        assert error is None or isinstance(error, OSError)
+        return error.errno or -1 if error is not None else 0
 
     def __getattr__(self, method: str) -> Any:
         return lambda *arguments, **options: self.begin(method, *arguments, **options).result(PATIENCE)
@@ -50,11 +56,13 @@ class RemoteSocket:
 class Program:
     """A running agent. `arguments` are those of `netext run`, or None to run it natively; `user` as in `NetLab`."""
 
-    def __init__(self, lab: NetLab, arguments: tuple[str, ...] | None = (), *, user: bool = True, prefix: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, lab: NetLab, arguments: tuple[str, ...] | None = (), *, user: bool = True, prefix: tuple[str, ...] = ()
+    ) -> None:
         self._words = (sys.executable, AGENT)
         words = self._words if arguments is None else (*lab.netext("run", "--json", *arguments, "--"), *self._words)
         self.lab, self.way = lab, "native" if arguments is None else "netext"
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("a+")  # O_APPEND: who reads it moves no one
         self.process: subprocess.Popen[bytes] = subprocess.Popen(
             lab.near.command(*prefix, *words, user=user),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, cwd="/",
@@ -90,7 +98,8 @@ class Program:
     def records(self, event: str) -> list[dict[str, Any]]:
         """The records of one kind in the log."""
         self._log.seek(0)
-        lines = [line for line in self._log.read().splitlines() if line.startswith("{")]
+        text = self._log.read()
+        lines = [line for line in text[: text.rfind("\n") + 1].splitlines() if line.startswith("{")]
         return [record for record in map(json.loads, lines) if record["event"] == event]
 
     def complaints(self) -> str:
@@ -109,7 +118,7 @@ class Program:
 
     def children(self) -> dict[str, int]:
         """The pids of the processes that `netext` consists of: `netext`, `keeper`, `engine`, `command`, `provider`."""
-        found = {"netext": _leaf(self.process.pid)}
+        found = {"netext": self.process.pid}  # `ip netns exec` and setpriv become the program that they start
         for pid in children_of(found["netext"]):
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             if b"network_extension.runtime.provider_host" in words:
@@ -156,11 +165,6 @@ class Program:
             future.set_exception(EOFError("the program has ended"))
 
 
-def _leaf(pid: int) -> int:
-    """`ip netns exec` and setpriv become the program they start: same pid."""
-    return pid
-
-
 def _namespace(pid: int) -> str:
     try:
         return str(Path(f"/proc/{pid}/ns/net").readlink())
@@ -184,7 +188,7 @@ def running(lab: NetLab, *arguments: str, expect_faults: bool = False, **options
         program.call("identity")  # so that all its processes are there from now on
         yield program
     except BaseException:
-        print(program.records("provider"), program.records("fault"), program.complaints())
+        sys.stderr.write(f"{program.records('provider')}\n{program.records('fault')}\n{program.complaints()}\n")
         raise
     finally:
         program.close()

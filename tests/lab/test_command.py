@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ class TestExitStatus:
         assert shell(lab, f"exit {status}").returncode == status
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV, signal.SIGPIPE, signal.SIGINT])
-    def test_a_signal_strikes_netext_too(self, lab: NetLab, number: int) -> None:
+    def test_a_signal_strikes_netext_too(self, lab: NetLab, number: signal.Signals) -> None:
         """The command dies of a signal: so does `netext`, and a shell sees 128 + n."""
         assert shell(lab, f"kill -{number.value} $$").returncode == -number
         words = " ".join(lab.netext("run", "--quiet", "--", "/bin/sh", "-c", f"'kill -{number.value} $$'"))
@@ -75,14 +74,15 @@ class TestStandardStreams:
 
 
 @pytest.fixture(scope="module")
-def identities(lab: NetLab) -> Iterator[dict[str, dict[str, Any]]]:
+def identities(lab: NetLab) -> dict[str, dict[str, Any]]:
     """What the agent says about itself: natively, in the sandbox, and in one that root made."""
     found = {}
-    for name, arguments, user in (("native", None, True), ("sandbox", (), True), ("root", (), False), ("rootly", None, False)):
+    ways = (("native", None, True), ("sandbox", (), True), ("root", (), False), ("rootly", None, False))
+    for name, arguments, user in ways:
         program = Program(lab, arguments, user=user)
         found[name] = program.call("identity")
         program.close()
-    yield found
+    return found
 
 
 class TestIdentity:
@@ -106,7 +106,8 @@ class TestIdentity:
     @pytest.mark.parametrize("user", [True, False])
     def test_no_file_gives_a_capability(self, lab: NetLab, user: bool) -> None:
         """A file with capabilities and a set-uid file can be executed, and give none."""
-        words = lab.netext("run", "--quiet", "--", "/bin/sh", "-c", "ping -V && passwd --help >/dev/null; grep NoNewPrivs /proc/self/status")
+        script = "ping -V && passwd --help >/dev/null; grep NoNewPrivs /proc/self/status"
+        words = lab.netext("run", "--quiet", "--", "/bin/sh", "-c", script)
         done = lab.near.run(*words, user=user)
         assert "ping from iputils" in done.stdout, done.stderr
         assert done.stdout.endswith("NoNewPrivs:\t1\n")
@@ -124,7 +125,8 @@ class TestIdentity:
 
     def test_the_directory(self, lab: NetLab) -> None:
         """The working directory, also one whose way only the open directory knows."""
-        done = lab.near.run("/bin/sh", "-c", f"cd /usr/share && {' '.join(lab.netext('run', '--quiet', '--', 'pwd'))}", user=True)
+        words = " ".join(lab.netext("run", "--quiet", "--", "pwd"))
+        done = lab.near.run("/bin/sh", "-c", f"cd /usr/share && {words}", user=True)
         assert done.stdout == "/usr/share\n"
 
     def test_files_are_the_host_s(self, lab: NetLab, tmp_path: Path) -> None:
@@ -141,8 +143,10 @@ class TestIdentity:
         """Blanks, quotes, empty words, options that look like ours, bytes that are no UTF-8."""
         words = ["a b", "", "'\"$HOME", "--quiet", "--", "\n", os.fsdecode(b"\xff\xfe")]
         code = "import os, sys; sys.stdout.buffer.write(b'\\0'.join(map(os.fsencode, sys.argv[1:])))"
-        command = lab.near.command(*lab.netext("run", "--quiet", "--", "/usr/bin/python3", "-c", code, *words), user=True)
-        done = subprocess.run(command, capture_output=True, timeout=20, stdin=subprocess.DEVNULL)
+        command = lab.netext("run", "--quiet", "--", "/usr/bin/python3", "-c", code, *words)
+        done = subprocess.run(
+            lab.near.command(*command, user=True), capture_output=True, timeout=20, stdin=subprocess.DEVNULL
+        )
         assert done.stdout == b"\0".join(map(os.fsencode, words))
 
 
@@ -231,7 +235,8 @@ class TestProcesses:
 
     def test_orphans_are_reaped(self, lab: NetLab) -> None:
         """A process whose parent has ended becomes ours, and no zombie stays while the command runs."""
-        script = "for i in 1 2 3 4 5; do (/bin/sh -c 'sleep 0.05 & exit' &); done; sleep 0.5; ps -o stat= --ppid $PPID | grep -c Z"
+        orphans = "for i in 1 2 3 4 5; do (/bin/sh -c 'sleep 0.05 & exit' &); done; sleep 0.5"
+        script = f"{orphans}; ps -o stat= --ppid $PPID | grep -c Z"
         assert shell(lab, script).stdout == "0\n"
 
     def test_the_command_sees_its_children_end(self, lab: NetLab) -> None:
@@ -256,5 +261,3 @@ def running_now() -> set[int]:
 def ps() -> list[str]:
     """The command lines of all our descendants."""
     return [process.text for process in descendants(os.getpid())]
-
-

@@ -34,7 +34,8 @@ def dead_ends(lab: NetLab) -> Iterator[None]:
     for name, kind, address in routes:
         lab.near.run("ip", "-n", name, "route", "add", kind, address)
     rule = "ip6 daddr 2001:db8:dead::5 reject with icmpv6 type addr-unreachable"
-    lab.far.run("nft", f"add table inet dead; add chain inet dead f {{ type filter hook forward priority 0; }}; add rule inet dead f {rule}")
+    chain = "chain inet dead f { type filter hook forward priority 0; }"
+    lab.far.run("nft", f"add table inet dead; add {chain}; add rule inet dead f {rule}")
     lab.near.run("ip", "-n", lab.far.name, "route", "add", "2001:db8:dead::5", "via", NEAR6)
     lab.near.run("ping", "-c", "1", "-W", "3", FAR6)
     yield
@@ -97,7 +98,8 @@ def test_unreachable_by_a_route_of_our_own(program: Program, host: str, expected
     """The host itself has no way there: the same errno, and for IPv4 the nearest one that ICMP can carry."""
     error, seconds = attempt(program, host, 80)
     if host == "203.0.113.12" and program.way != "native":
-        expected = "EHOSTUNREACH"  # no ICMP message gives an IPv4 program EACCES (icmp_err_convert[] in net/ipv4/icmp.c)
+        # No ICMP message gives an IPv4 program EACCES (icmp_err_convert[] in net/ipv4/icmp.c).
+        expected = "EHOSTUNREACH"
     assert error == expected
     assert seconds < 0.5
 
@@ -119,7 +121,7 @@ def test_a_reset_right_after_accept(program: Program, lab: NetLab, family: int) 
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.close()
         number = connecting.result(10)
-        assert (number or sock.begin("recv", 1).exception(10).errno) == errno.ECONNRESET
+        assert (number or sock.errno_of("recv", 1)) == errno.ECONNRESET
 
 
 @pytest.mark.parametrize(("family", "near"), [(INET, NEAR4), (INET6, NEAR6)])
@@ -180,7 +182,7 @@ def test_a_provider_s_reset(refused: Program, host: str) -> None:
     """PEER_RESET: ECONNRESET by connect() or by the first read."""
     with refused.socket(INET6 if ":" in host else INET) as sock:
         number = sock.connect_ex((host, 20000 + FlowErrorCode.PEER_RESET))
-        assert (number or sock.begin("recv", 1).exception(10).errno) == errno.ECONNRESET
+        assert (number or sock.errno_of("recv", 1)) == errno.ECONNRESET
 
 
 def test_a_provider_s_timeout(refused: Program) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import socket
 import subprocess
 import time
@@ -34,12 +33,16 @@ address=/missing.example/
 """
 
 
+def dnsmasq(lab: NetLab, configuration: Path) -> subprocess.Popen[str]:
+    return lab.far.start("dnsmasq", "-C", str(configuration), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 @contextmanager
 def name_server(lab: NetLab, address: str, folder: Path, more: str = "") -> Iterator[subprocess.Popen[str]]:
     """dnsmasq in `far`."""
     large = "\n".join(f"txt-record=large.example,{'x' * 200}{number}" for number in range(30))
     (folder / "dnsmasq.conf").write_text(f"{CONFIGURATION}\nlisten-address={address}\n{large}\n{more}\n")
-    server = lab.far.start("dnsmasq", "-C", str(folder / "dnsmasq.conf"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = dnsmasq(lab, folder / "dnsmasq.conf")
     try:
         wait_for(lambda: listens(lab, address), 5, f"a name server at {address}")
         yield server
@@ -177,8 +180,9 @@ def test_a_silent_first_server(lab: NetLab) -> None:
 
 def test_a_server_that_refuses_to_answer(lab: NetLab, tmp_path: Path) -> None:
     """REFUSED from the first server is no answer: the second is asked, as the C library would do."""
-    (tmp_path / "conf").write_text(f"no-resolv\nno-hosts\nkeep-in-foreground\nbind-interfaces\nlisten-address={SECOND4}\nuser=root\npid-file\n")
-    server = lab.far.start("dnsmasq", "-C", str(tmp_path / "conf"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    knowing_nothing = CONFIGURATION.partition("address=")[0]
+    (tmp_path / "conf").write_text(f"{knowing_nothing}\nlisten-address={SECOND4}\n")
+    server = dnsmasq(lab, tmp_path / "conf")
     wait_for(lambda: listens(lab, SECOND4), 5)
     with resolving(lab, SECOND4, FAR4) as program:
         assert lookup(program, "only4.example") == [FAR4]
@@ -232,8 +236,9 @@ def test_nothing_is_asked_twice(lab: NetLab, tmp_path: Path) -> None:
 def test_the_host_s_resolv_conf_is_untouched(program: Program, lab: NetLab) -> None:
     """Inside, resolv.conf names the runtime's address and keeps the options; the host's file is as it was."""
     inside = program.call("run", ["cat", "/etc/resolv.conf"])[1].decode()
-    assert Path(f"/etc/netns/{lab.near.name}/resolv.conf").read_text() == f"nameserver {FAR4}\noptions timeout:2 attempts:1\n"
+    assert (
+        Path(f"/etc/netns/{lab.near.name}/resolv.conf").read_text()
+        == f"nameserver {FAR4}\noptions timeout:2 attempts:1\n"
+    )
     assert "timeout:2" in inside
     assert (f"nameserver {FAR4}" in inside) == (program.way == "native")
-
-

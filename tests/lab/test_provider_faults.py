@@ -11,7 +11,6 @@ import signal
 import socket
 import time
 
-
 import pytest
 
 from tests.netlab import FAR4, NetLab, wait_for
@@ -28,7 +27,7 @@ OPTIONS = ("--deadline", "0.3", "--hang-timeout", "0.5", "--grace", "0.2", *prov
 
 
 def attempt(program: Program, port: int, timeout: float = 8) -> str:
-    """"echoed" when a connection to that port works, else the name of the errno of connect() or of reading."""
+    """ "echoed" when a connection to that port works, else the name of the errno of connect() or of reading."""
     with program.socket(timeout=timeout) as near:
         number = near.connect_ex((FAR4, port))
         if number:
@@ -161,13 +160,13 @@ def test_kill_with_flows_in_every_state(lab: NetLab, policy: str) -> None:
 def test_others_do_not_wait_for_a_slow_decision(lab: NetLab) -> None:
     """While a coroutine thinks about one flow, others are decided."""
     port = 30000 + 10 * AT_OFFER + WAITS
-    with running(lab, "--deadline", "20", "--grace", "0.2", *provider("faulty")) as program, EchoServer(lab) as other:
-        with program.socket() as waiting:
-            waiting.settimeout(0.1)
-            assert waiting.begin("connect", (FAR4, port)).exception(2) is not None
-            start = time.monotonic()
-            assert attempt(program, other.address[1]) == "echoed"
-            assert time.monotonic() - start < 0.5
+    options = ("--deadline", "20", "--grace", "0.2", *provider("faulty"))
+    with running(lab, *options) as program, EchoServer(lab) as other, program.socket() as waiting:
+        waiting.settimeout(0.1)
+        assert waiting.begin("connect", (FAR4, port)).exception(2) is not None
+        start = time.monotonic()
+        assert attempt(program, other.address[1]) == "echoed"
+        assert time.monotonic() - start < 0.5
 
 
 def test_the_log_names_state_and_reason(lab: NetLab) -> None:
@@ -187,3 +186,22 @@ def test_the_log_names_state_and_reason(lab: NetLab) -> None:
         works_again(program, other)
 
 
+class TestLifeCycle:
+    @pytest.mark.parametrize("what", [RAISES, EXITS, DIES])
+    def test_start_proxy(self, lab: NetLab, what: int) -> None:
+        """The command is not run: one line that names the provider, and exit status 70."""
+        done = lab.run(*provider("faulty", at="start", what=what), "--", "echo", "it ran")
+        assert done.returncode == 70
+        assert done.stdout == ""
+        assert done.stderr.strip().count("\n") == 0, done.stderr
+        assert "faulty" in done.stderr.lower()
+        assert "Traceback" not in done.stderr
+
+    @pytest.mark.parametrize("what", [RAISES, EXITS, DIES, HANGS, WAITS])
+    def test_stop_proxy(self, lab: NetLab, what: int) -> None:
+        """The command's status counts, whatever happens at the end, and the end comes within the grace period."""
+        start = time.monotonic()
+        done = lab.run(*OPTIONS, *provider("faulty", at="stop", what=what)[2:], "--", "/bin/sh", "-c", "exit 9")
+        assert done.returncode == 9
+        assert time.monotonic() - start < 4
+        assert "Traceback" not in done.stderr

@@ -84,7 +84,9 @@ class TestKill:
                 other.connect(server.address)
                 other.send(b"x")
 
-    @pytest.mark.parametrize("options", [(), provider("relaying"), provider("slow_start")], ids=["plain", "provider", "early"])
+    @pytest.mark.parametrize(
+        "options", [(), provider("relaying"), provider("slow_start")], ids=["plain", "provider", "early"]
+    )
     def test_netext(self, lab: NetLab, options: tuple[str, ...]) -> None:
         """Nothing is left: no process, no namespace, no mount (the leak check sees to it), within two seconds."""
         program = Program(lab, options)
@@ -208,7 +210,9 @@ def host_state(lab: NetLab) -> dict[str, str]:
     state = {name: lab.near.run(*command.split()).stdout for name, command in commands.items()}
     for name in ("resolv.conf", "hosts", "nsswitch.conf"):
         state[name] = hashlib.sha256(Path(f"/etc/{name}").read_bytes()).hexdigest()
-    state["mounts"] = "\n".join(line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "netext" in line)
+    state["mounts"] = "\n".join(
+        line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "netext" in line
+    )
     if "NETEXT_SHARED_HOST" not in os.environ:
         for command in ("nft list ruleset", "ip rule", "ip -o -br link", "ip route show table all"):
             state[f"machine: {command}"] = subprocess.run(command.split(), capture_output=True, text=True).stdout
@@ -226,8 +230,8 @@ def test_the_host_stays_as_it_is(lab: NetLab) -> None:
 
 def test_no_mark_leaves_the_sandbox(lab: NetLab) -> None:
     """Packets of a flow carry no mark in the host's network."""
-    rule = "add table inet look; add chain inet look out { type filter hook output priority 0; }; add rule inet look out meta mark != 0 counter"
-    lab.near.run("nft", rule)
+    chain = "add chain inet look out { type filter hook output priority 0; }"
+    lab.near.run("nft", f"add table inet look; {chain}; add rule inet look out meta mark != 0 counter")
     try:
         with running(lab) as program, EchoServer(lab) as server:
             assert works(program, server)

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.lab
 PROMPT = "ready> "
 
 
-# Commands here do not fork at the moment of the key: a shell that waits in vfork() for a child that was stopped, or that
-# missed the signal, hangs natively too.
+# Commands here do not fork at the moment of the key: a shell that waits in vfork() for a child that was stopped, or
+# whose child missed the signal, hangs natively too.
 
 
 class Terminal:

@@ -20,6 +20,9 @@ The exit status is the command's. If netext itself fails: 64 wrong usage, 65-66 
 """
 
 
+MOST_CONFIG, MOST_CONFIG_FILE = 60_000, 1 << 20  # bytes; a message to a provider holds 64 KiB
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(ExitCode.USAGE, f"netext run: {message}; netext run --help says more\n")
@@ -69,38 +72,72 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value <= 86400:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"seconds from 0 to 86400 are needed, not {text!r}")
     return value
 
 
 def read_config(text: str) -> dict[str, Any]:
-    """`KEY=VALUE` as one entry (the value is JSON, or else text), or the content of a TOML or JSON file."""
+    """`KEY=VALUE` as one entry (the value is JSON, or else text), or the content of a TOML or JSON file.
+
+    Raises ConfigurationError for what cannot be read, or is more than JSON can say: a provider gets it as JSON.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or os.path.exists(text):
+        return _read_config_file(text)
+    if not key:
+        raise ConfigurationError(f"--config {text}: a key is missing before the equals sign")
     import json
 
-    key, equals, value = text.partition("=")
-    if equals and not os.path.exists(text):
-        try:
-            return {key: json.loads(value)}
-        except ValueError:
-            return {key: value}
     try:
-        with open(text, "rb") as file:
-            content = file.read(1 << 20)
-        if text.endswith(".json"):
+        data = json.loads(value)
+        json.dumps(data, allow_nan=False)
+    except (ValueError, RecursionError):
+        return {key: value}
+    return {key: data}
+
+
+def _read_config_file(path: str) -> dict[str, Any]:
+    import json
+
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MOST_CONFIG_FILE + 1)
+        if len(content) > MOST_CONFIG_FILE:
+            raise ConfigurationError(f"--config {path}: more than {MOST_CONFIG_FILE} bytes")
+        if path.endswith(".json"):
             data = json.loads(content)
         else:
             import tomllib
 
             data = tomllib.loads(content.decode())
+        if not isinstance(data, dict):
+            raise ConfigurationError(f"--config {path}: an object is needed at the top")
+        json.dumps(data, allow_nan=False)
     except OSError as error:
-        raise ConfigurationError(f"--config {text}: {error.strerror}; give KEY=VALUE or a file") from None
-    except ValueError as error:
-        raise ConfigurationError(f"--config {text}: {error}") from None
-    if not isinstance(data, dict):
-        raise ConfigurationError(f"--config {text}: an object is needed at the top")
+        raise ConfigurationError(f"--config {path}: {error.strerror}; give KEY=VALUE or a file") from None
+    except ConfigurationError:
+        raise
+    except TypeError as error:  # TOML has dates and times
+        raise ConfigurationError(f"--config {path}: {error}; write it as text") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"--config {path}: {error}") from None
     return data
+
+
+def _check_size(spec: str, config: dict[str, Any]) -> None:
+    """A provider's configuration travels as one message."""
+    import json
+
+    if (size := len(json.dumps(config, separators=(",", ":")))) > MOST_CONFIG:
+        raise ConfigurationError(
+            f"the configuration of {spec} has {size} bytes, more than {MOST_CONFIG}; put what is large into a file"
+            " that the provider reads itself"
+        )
 
 
 def run(arguments: list[str]) -> int:
@@ -108,9 +145,13 @@ def run(arguments: list[str]) -> int:
     parser = _parser()
     words = arguments[: arguments.index("--")] if "--" in arguments else arguments
     parsed = parser.parse_args(words)
-    command = arguments[len(words) + 1 :] if "--" in arguments else parsed.command
+    # A command that began before `--` has it as an argument of its own: netext run git log -- FILE
+    command = [*parsed.command, *arguments[len(words) :]] if parsed.command else arguments[len(words) + 1 :]
     if not command:
         parser.error("no command; write it after --")
+    for spec, config in parsed.providers:
+        if config:
+            _check_size(spec, config)
     from ..runtime.options import RunOptions
     from ..runtime.sandbox import Sandbox
 

@@ -108,17 +108,18 @@ class Reactor:
                     except Exception as error:
                         self._on_error(error)
             for _ in range(len(soon)):
-                self._guard(soon.popleft())
+                self.guard(soon.popleft())
             if self._timers:
                 self._fire_timers()
             for callback in self._after_batch:
-                self._guard(callback)
+                self.guard(callback)
 
     def close(self) -> None:
         """Close the epoll descriptor."""
         self._epoll.close()
 
-    def _guard(self, callback: Callable[[], None]) -> None:
+    def guard(self, callback: Callable[[], None]) -> None:
+        """Call back now; an exception goes to `on_error`, and the caller goes on with the rest of its batch."""
         try:
             callback()
         except Exception as error:
@@ -136,4 +137,4 @@ class Reactor:
         while timers and (timers[0].callback is None or timers[0].at <= now):
             callback = heapq.heappop(timers).callback
             if callback is not None:
-                self._guard(callback)
+                self.guard(callback)

@@ -34,8 +34,9 @@ def find_command(name: str) -> str:
             if os.access(path, os.X_OK):
                 return path
             seen = seen or path
-        elif "/" in name and os.path.isdir(path):
-            raise CommandError(f"command {path}: is a directory; name a program", ExitCode.COMMAND_NOT_EXECUTABLE)
+        elif "/" in name and os.path.exists(path):
+            what = "is a directory" if os.path.isdir(path) else "is not a file"
+            raise CommandError(f"command {path}: {what}; name a program", ExitCode.COMMAND_NOT_EXECUTABLE)
     if seen:
         raise CommandError(
             f"command {seen}: not executable; next step: chmod +x {seen}", ExitCode.COMMAND_NOT_EXECUTABLE
@@ -107,7 +108,7 @@ class Command:
         while (runs := _runs_when_stopped(self.pid)) is not None:
             group = os.getpgid(self.pid)
             os.kill(os.getpid(), signal.SIGSTOP)
-            # Here we are continued. The shell continues its whole job; the command may even have been stopped anew since.
+            # We are continued. The shell continues its whole job; the command may have been stopped anew since.
             if runs == _runs_when_stopped(self.pid):
                 self._go_on(group)
                 return
@@ -162,7 +163,9 @@ def exit_as(status: int) -> int:
     resource.setrlimit(
         resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1])
     )  # one core file is enough
-    signal.signal(number, signal.SIG_DFL) if number not in (signal.SIGKILL, signal.SIGSTOP) else None
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    if number in signal.valid_signals():  # not so the two that glibc keeps for itself; nobody blocks those
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
     os.kill(os.getpid(), number)
     return 128 + number

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..core.flow_decision import FlowState, ProviderKind, ProviderSlot, ProviderState, Trouble
@@ -121,7 +122,8 @@ class ProviderLink:
         self._reactor.unregister(self._descriptor)
         self._descriptor = -1
         self._channel.close()
-        self.slot.state = ProviderState.DEAD
+        if self._pipeline.links.get(self.slot.index, self) is self:  # else the provider is back on another link
+            self.slot.state = ProviderState.DEAD
         self._lost(self, why)
         flows, self._flows = list(self._flows.values()), {}
         for flow in flows:
@@ -164,7 +166,10 @@ class ProviderLink:
             self.end(f"it sent what is not a message: {error}")
             return
         for kind, number, body, fds in messages:
-            self._message(kind, number, body, fds)
+            if self._descriptor >= 0:  # what comes after the message that ended the link is dropped
+                self._reactor.guard(partial(self._message, kind, number, body, fds))
+            for descriptor in fds:
+                os.close(descriptor)
         if self._channel.eof and not messages:
             self.end("its process ended")
 
@@ -175,8 +180,6 @@ class ProviderLink:
         flow, handler = self._flows.get(number), self._handlers.get(kind)
         if flow is not None and handler is not None:
             handler(flow, body, fds)
-        for descriptor in fds:
-            os.close(descriptor)
 
     def _hello(self, body: dict[str, Any], fds: list[int]) -> None:
         """Who the provider is and what it wants; comes again when its settings change."""

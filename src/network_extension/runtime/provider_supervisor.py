@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import ExitCode, ProviderError
 from ..linux.reactor import READ, WRITE, Reactor, Timer
 from .channel import Channel
-from .wire import MessageType, WireError
+from .wire import MessageType, WireError, int_field, text_field
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 MOST_FAILURES = 8
@@ -31,7 +31,9 @@ START_TIMEOUT = 30.0
 def describe_status(status: int) -> str:
     """A wait status in words."""
     if os.WIFSIGNALED(status):
-        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
+        number = os.WTERMSIG(status)
+        names = {member.value: member.name for member in signal.Signals}  # most real-time signals have no name
+        return f"killed by {names.get(number, f'signal {number}')}"
     return f"exited with status {os.WEXITSTATUS(status)}"
 
 
@@ -104,16 +106,20 @@ class ProviderProcess:
         for kind, _, body, fds in messages:
             for descriptor in fds:
                 os.close(descriptor)
-            self._message(kind, body)
+            try:
+                self._message(kind, body)
+            except WireError as error:
+                self.kill(f"sent what is not a message: {kind.name}: {error}")
         if channel.eof and not messages:
             self._close_channel()
 
     def _message(self, kind: MessageType, body: dict[str, Any]) -> None:
-        if kind is MessageType.READY:
+        if kind is MessageType.READY and self.state == "starting":
             self._ready(body)
         elif kind is MessageType.START_FAILED:
-            self._why_killed = str(body.get("error", "start_proxy failed"))
-            self._supervisor.start_failed(self, self._why_killed, int(body.get("code") or ExitCode.PROVIDER_FAILED))
+            code = int_field(body, "code", ExitCode.PROVIDER_FAILED, 1, 255)
+            self._why_killed = text_field(body, "error", "start_proxy failed")
+            self._supervisor.start_failed(self, self._why_killed, code)
         elif kind is MessageType.PONG:
             self._last_pong = self._supervisor.reactor.clock()
         elif kind is MessageType.LOG:
@@ -123,7 +129,7 @@ class ProviderProcess:
         elif kind is MessageType.CANCELLED:
             self._why_killed = f"cancelled itself: {body.get('error') or 'no error'}"
         elif kind is MessageType.STOPPED:
-            self.cancelled_tasks = int(body.get("cancelled") or 0)
+            self.cancelled_tasks = int_field(body, "cancelled", 0)
 
     def _ready(self, body: dict[str, Any]) -> None:
         self._cancel_timer()

@@ -19,7 +19,6 @@ from functools import partial
 
 from ..core.flow_decision import FlowState
 from ..core.packets import (
-    PacketError,
     Unreachable,
     address_bytes,
     address_text,
@@ -57,7 +56,9 @@ class TCPInterceptedFlow(InterceptedFlow):
 
     __slots__ = ("attached", "packet", "program", "relay", "remote_socket")
 
-    def __init__(self, number: int, key: FlowKey, packet: HeldPacket | None, interceptor: TCPInterceptor, now: float) -> None:
+    def __init__(
+        self, number: int, key: FlowKey, packet: HeldPacket | None, interceptor: TCPInterceptor, now: float
+    ) -> None:
         super().__init__(number, key, packet.payload if packet else b"", interceptor, now)
         self.packet: int | None = packet.id if packet else None
         self.program: socket.socket | None = None
@@ -113,7 +114,8 @@ class TCPInterceptor:
         if not self._reserve(flow):
             return
         try:
-            sock = socket.socket(socket.AF_INET if len(flow.key[3]) == 4 else socket.AF_INET6, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            family = socket.AF_INET if len(flow.key[3]) == 4 else socket.AF_INET6
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         except OSError as error:
             self._no_descriptor(flow, os.strerror(error.errno or 0))
             return
@@ -135,14 +137,15 @@ class TCPInterceptor:
             self.open(flow)
 
     def _refused(self, flow: TCPInterceptedFlow, number: int) -> None:
-        flow.outcome, flow.reason = "refused", f"{flow.reason}: {os.strerror(number)}" if flow.reason else os.strerror(number)
+        why = os.strerror(number)
+        flow.outcome, flow.reason = "refused", f"{flow.reason}: {why}" if flow.reason else why
         self.refuse(flow, code_for_errno(number))
 
     def _reserve(self, flow: TCPInterceptedFlow) -> bool:
         """Whether there are descriptors for both ends: a flow that has one and waits for the other helps nobody."""
         if flow not in self._with_sockets:
             if len(self._with_sockets) >= self._most_flows:
-                self._no_descriptor(flow, f"{self._most_flows} TCP flows at once are all that the limit of open files allows")
+                self._no_descriptor(flow, f"the limit of open files allows {self._most_flows} TCP flows at once")
                 return False
             self._with_sockets.add(flow)
         return True

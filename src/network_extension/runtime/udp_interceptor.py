@@ -43,6 +43,7 @@ _UNREACHABLE: dict[int, Unreachable] = {
 }
 
 Address = tuple[str, int]
+Take = Callable[[socket.socket | None], None]
 
 
 class SocketStock:
@@ -51,12 +52,12 @@ class SocketStock:
     def __init__(self, reactor: Reactor, channel: socket.socket) -> None:
         self._reactor, self._channel, self._asked = reactor, channel, set[int]()
         self._free: dict[int, list[socket.socket]] = {socket.AF_INET: [], socket.AF_INET6: []}
-        self._waiting: dict[int, list[Callable[[socket.socket | None], None]]] = {socket.AF_INET: [], socket.AF_INET6: []}
+        self._waiting: dict[int, list[Take]] = {socket.AF_INET: [], socket.AF_INET6: []}
         channel.setblocking(False)
         reactor.register(channel.fileno(), READ, self._event)
 
-    def take(self, family: int, use: Callable[[socket.socket | None], None]) -> None:
-        """Call `use` with a socket, at once or when the keeper has sent some; with None when there is none to be had."""
+    def take(self, family: int, use: Take) -> None:
+        """Call `use` with a socket, at once or when the keeper has sent some; with None when none is to be had."""
         free = self._free[family]
         if free:
             use(free.pop())
@@ -103,7 +104,7 @@ class SocketStock:
 class UDPInterceptedFlow(InterceptedFlow):
     """A UDP flow with its held datagrams and its peers."""
 
-    __slots__ = ("attached", "descriptor", "held", "peers", "relay")
+    __slots__ = ("attached", "has_ended", "held", "peers", "relay")
 
     def __init__(self, number: int, key: FlowKey, packet: HeldPacket, interceptor: UDPInterceptor, now: float) -> None:
         super().__init__(number, key, packet.payload, interceptor, now)
@@ -111,8 +112,7 @@ class UDPInterceptedFlow(InterceptedFlow):
         self.peers: dict[Address, socket.socket | None] = {}
         """None while the socket is being made; in a relayed flow the relay owns them."""
         self.relay: DatagramRelay | None = None
-        self.descriptor = -1
-        self.attached = False
+        self.attached = self.has_ended = False
 
     @property
     def family(self) -> socket.AddressFamily:
@@ -246,6 +246,8 @@ class UDPInterceptor:
         for peer, sock in flow.peers.items():
             if sock is not None:
                 flow.link.peer(flow, peer, sock.fileno())
+        if flow.has_ended:
+            flow.link.datagrams_ended(flow)
 
     def request_peer(self, flow: UDPInterceptedFlow, address: Address) -> None:
         """The provider wants to write from an address that the program has not sent to."""
@@ -294,6 +296,8 @@ class UDPInterceptor:
         for peer, sock in flow.peers.items():
             if sock is not None:
                 flow.relay.add_peer(peer, sock)
+        if flow.has_ended:
+            self._reactor.call_later(LINGER, lambda: self._finish(flow, 0))
         self.open(flow)
 
     def _peer_failed(self, flow: UDPInterceptedFlow, peer: Address, number: int) -> None:
@@ -361,10 +365,15 @@ class UDPInterceptor:
             return
         if self._program(flow) is not None or not self._finds:
             return
-        if flow.relay is None and flow.attached and flow.link is not None:
+        if flow.held:  # its sockets are still being made
+            self._reactor.call_later(LINGER, partial(self._check, flow))
+            return
+        if flow.relay is None and flow.link is not None:
             # A new socket may get the same port: the address is free for a new flow, the provider finishes the old one.
             del self._flows[flow.key[1], flow.key[2]]
-            flow.link.datagrams_ended(flow)
+            flow.has_ended = True
+            if flow.attached:  # else it is told when it asks for what the program has sent
+                flow.link.datagrams_ended(flow)
         else:
             self._finish(flow, 0)
 
@@ -394,4 +403,4 @@ class UDPInterceptor:
             self._finish(flow, 0)
 
 
-__all__ = ["MessageType", "SocketStock", "UDPInterceptedFlow", "UDPInterceptor", "UDP"]
+__all__ = ["UDP", "MessageType", "SocketStock", "UDPInterceptedFlow", "UDPInterceptor"]

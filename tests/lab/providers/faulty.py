@@ -1,8 +1,8 @@
-"""Does something wrong, by the flow's port.
+"""Does something wrong, by the flow's port: 30000 + 10 * WHEN + WHAT. Other ports are relayed.
 
-The port says when, in its tens, and what, in its ones; 30000 + 10 * WHEN + WHAT.
-WHEN: 1 before anything, 2 after the claim, 3 after open and the first bytes, 4 after relay has begun, 5 with a UDP flow.
-WHAT: 1 raises, 2 os._exit, 3 kills itself, 4 hangs the loop, 5 waits for ever, 6 returns a wrong type. Other ports: relays.
+WHEN: 1 before anything, 2 after the claim, 3 after open and the first bytes, 4 after relay has begun, 5 with datagrams
+in hand, 7 in a handler that is no coroutine. WHAT: 1 raises, 2 os._exit, 3 kills itself, 4 hangs the loop, 5 waits for
+ever, 6 returns a wrong type. With the configuration `at=start` or `at=stop` and `what=…` it happens there.
 """
 
 import asyncio
@@ -14,6 +14,14 @@ from network_extension import TransparentProxyProvider, UDPFlow
 
 
 class Faulty(TransparentProxyProvider):
+    async def start_proxy(self, options):
+        if self.configuration.get("at") == "start":
+            await self.wrong(self.configuration["what"])
+
+    async def stop_proxy(self, reason):
+        if self.configuration.get("at") == "stop":
+            await self.wrong(self.configuration["what"])
+
     def handle_new_flow(self, flow):
         when, what = divmod(flow.remote_endpoint.port - 30000, 10)
         if when == 7:  # not even a coroutine

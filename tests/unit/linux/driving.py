@@ -20,14 +20,17 @@ class Driver:
         """Dispatch events until `condition` holds; AssertionError after `timeout` seconds."""
         deadline = time.monotonic() + timeout
 
-        def look() -> None:
-            if condition() or time.monotonic() > deadline or self.faults:
-                self.reactor.stop()
-            else:
-                self.reactor.call_later(0.002, look)
+        def look() -> None:  # one that raises must end the run as well, and none may be left over for the next
+            over = True
+            try:
+                over = bool(condition()) or time.monotonic() > deadline or bool(self.faults)
+            finally:
+                if over:
+                    self.reactor.stop()
+                else:
+                    self.reactor.call_later(0.002, look)
 
-        look()
-        self.reactor.call_later(0, look)
+        self.reactor.call_soon(look)
         self.reactor.run()
         if self.faults:
             raise self.faults[0]
