@@ -185,7 +185,7 @@ def count(port: str) -> None:
         sock.bind(("", int(port)))
         batch, got, seen = _Batch(), 0, set()
         print("ready", flush=True)
-        data, address = sock.recvfrom(2048)
+        _, address = sock.recvfrom(2048)
         sock.sendto(address[0].encode(), address)
         seen.add(address[0])
         sock.connect(address)

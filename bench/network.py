@@ -20,7 +20,8 @@ IPERF_PORT, HTTP_PORT, ECHO_PORT = 5201, 8080, 7007
 WANTED_FILES = 70000
 NOBODY_ID = 65534
 # wrk opens each connection anew: the lines of this log tell who was seen, and cost the server next to nothing.
-_NGINX = """daemon off; master_process off; pid {work}/nginx.pid; error_log {work}/error.log; worker_rlimit_nofile 65536;
+_NGINX = """daemon off; master_process off; pid {work}/nginx.pid; error_log {work}/error.log;
+worker_rlimit_nofile 65536;
 events {{ worker_connections 16384; }}
 http {{
   log_format who '$remote_addr'; access_log {work}/access.log who buffer=64k flush=200ms;
@@ -60,7 +61,8 @@ class BenchLab(NetLab):
         os.chown(self.folder, NOBODY_ID, NOBODY_ID)
         self.near_namespace = self.near.run("readlink", "/proc/self/ns/net").stdout.strip()
         self._witness = self.folder / "witness"
-        self.far.start("iperf3", "-s", "-J", "-p", str(IPERF_PORT), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.far.start("iperf3", "-s", "-J", "-p", str(IPERF_PORT), **silent)
         self.load_server("echo", str(ECHO_PORT))
         self._start_nginx()
         for port in (IPERF_PORT, HTTP_PORT, ECHO_PORT):

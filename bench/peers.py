@@ -227,7 +227,8 @@ class Mitmproxy(WithDaemon):
 
 def install_mitmproxy() -> str | None:
     """Make a virtual environment with mitmproxy for all runs to come; why not, if that is not possible."""
-    pythons = [Path(sys.executable), *map(Path, filter(None, map(shutil.which, ("python3.14", "python3.13", "python3.12"))))]
+    others = filter(None, map(shutil.which, ("python3.14", "python3.13", "python3.12")))
+    pythons = [Path(sys.executable), *map(Path, others)]
     pythons += sorted(Path("/root/.pyenv/versions").glob("3.1[2-9]*/bin/python3"))
     for python in pythons:
         check = [str(python), "-c", "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 12))"]

@@ -154,9 +154,11 @@ class Bench:
             row.add(way.name, one.resident + each * (idle.FLOWS - 1), proof)
             parts = ", ".join(f"{name} {size:.0f}" for name, size in held.processes.items())
             row.notes = [
-                f"{count:,} flows held {held.resident:.0f} MiB resident ({parts}), {held.proportional:.0f} MiB "
-                f"proportional; without flows {one.resident:.0f} and {one.proportional:.0f}; "
-                f"{each * 1024:.1f} KiB a flow"
+                (
+                    f"{count:,} flows held {held.resident:.0f} MiB resident ({parts}), {held.proportional:.0f} MiB "
+                    f"proportional; without flows {one.resident:.0f} and {one.proportional:.0f}; "
+                    f"{each * 1024:.1f} KiB a flow"
+                )
             ]
             if count != idle.FLOWS:
                 row.notes.append(f"{count:,} flows are what the limit of open files allows here; scaled to 10,000")
@@ -180,7 +182,8 @@ class Bench:
 
 def machine() -> str:
     """Where and when."""
-    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
     load = os.getloadavg()[0]
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, Linux {platform.release()}, {len(names)} × {names[0] if names else 'CPU'}, "
@@ -197,7 +200,8 @@ def parse(arguments: list[str] | None = None) -> Options:
     """The command line."""
     parser = argparse.ArgumentParser(prog="bench/run.py", description="The speed of netext run, as ratios to native.")
     parser.add_argument("--quick", action="store_true", help="two short rounds: to see that it works, not for figures")
-    parser.add_argument("--only", action="append", choices=ROWS, default=[], metavar="NAME", help=f"of {', '.join(ROWS)}")
+    rows = ", ".join(ROWS)
+    parser.add_argument("--only", action="append", choices=ROWS, default=[], metavar="NAME", help=f"of {rows}")
     parser.add_argument("--runs", type=int, metavar="N", help="rounds (5; with --quick 2)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
     parser.add_argument("--no-peers", action="store_true", help="native and netext run only")
@@ -221,7 +225,7 @@ def start_peers(lab: BenchLab, stack: ExitStack) -> tuple[list[Way], dict[str, s
             peers.append(way)
         else:
             missing[way.name] = why
-    missing["nsproxy"] = "neither in Debian nor on PyPI; its own figure here was 0.45 of native (shared/reference/peers.md)"
+    missing["nsproxy"] = "no package of it can be installed here; in an earlier measurement it had 0.45 of native"
     return peers, missing
 
 
@@ -242,7 +246,8 @@ def main() -> int:
     print(bench.report())
     if options.json:
         content = {"machine": machine(), "rounds": options.rounds, "rows": [row.to_dict() for row in bench.rows]}
-        options.json.write_text(json.dumps(content | {"controls": bench.controls, "failures": bench.failures}, indent=1))
+        content |= {"controls": bench.controls, "failures": bench.failures}
+        options.json.write_text(json.dumps(content, indent=1))
     return 1 if bench.failures else 0
 
 

@@ -38,7 +38,9 @@ class Host:
         """The argument list that runs a program in this host; as nobody if `user`."""
         return ["ip", "netns", "exec", self.name, *(NOBODY if user else ()), *arguments]
 
-    def run(self, *arguments: str, user: bool = False, timeout: float = 30, **options: Any) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, user: bool = False, timeout: float = 30, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
         """Run a program to its end and capture what it says."""
         options.setdefault("stdin", subprocess.DEVNULL)
         return subprocess.run(
@@ -47,7 +49,8 @@ class Host:
 
     def start(self, *arguments: str, user: bool = False, **options: Any) -> subprocess.Popen[str]:
         """Start a program that `close` ends."""
-        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        options = pipes | {"text": True} | options
         process: subprocess.Popen[str] = subprocess.Popen(self.command(*arguments, user=user), **options)
         self.processes.append(process)
         return process
@@ -115,7 +118,9 @@ class NetLab:
             os.close(here)
             os.close(there)
 
-    def far_listener(self, port: int = 0, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM) -> socket.socket:
+    def far_listener(
+        self, port: int = 0, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM
+    ) -> socket.socket:
         """A socket of the test's own, bound in `far` (and listening, if TCP): the test plays the server."""
 
         def make() -> socket.socket:
@@ -145,7 +150,7 @@ def wait_for(condition: Callable[[], Any], timeout: float = 10, what: str = "the
     deadline = time.monotonic() + timeout
     while not (found := condition()):
         assert time.monotonic() < deadline, f"{what} did not come true in {timeout} s"
-        time.sleep(0.02)
+        time.sleep(0.02)  # noqa: TID251 — this is the waiting tool
     return found
 
 
