@@ -94,9 +94,7 @@ def claimed_and_relayed(ran: Ran, traffic: Traffic, host_namespace: str, host_ad
         logged = sum(flow[key] for flow in claimed)
         bounds = wanted <= logged <= wanted * SLACK + traffic.in_flight + 65536
         require(bounds, f"the log has {logged} bytes {name}, the load generator {wanted}")
-    require(
-        traffic.seen_from == {host_address}, f"the server saw {sorted(traffic.seen_from)}, not only {host_address}"
-    )
+    require(traffic.seen_from == {host_address}, f"the server saw {sorted(traffic.seen_from)}, not only {host_address}")
     require(traffic.local != host_address, f"the program had the host's own address {host_address}")
     return (
         f"{len(claimed)} flows claimed by {provider}, bytes as counted by both ends, server saw {host_address}, "

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from bench.evidence import Ran, Witness, read_witness
 from tests.netlab import FAR4, NEAR4, NOBODY, Host, NetLab, wait_for
@@ -61,7 +62,7 @@ class BenchLab(NetLab):
         os.chown(self.folder, NOBODY_ID, NOBODY_ID)
         self.near_namespace = self.near.run("readlink", "/proc/self/ns/net").stdout.strip()
         self._witness = self.folder / "witness"
-        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self.far.start("iperf3", "-s", "-J", "-p", str(IPERF_PORT), **silent)
         self.load_server("echo", str(ECHO_PORT))
         self._start_nginx()

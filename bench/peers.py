@@ -189,7 +189,7 @@ class Mitmproxy(WithDaemon):
             if path := find_program(program):
                 (self.lab.folder / program).mkdir()
                 shutil.copy(path, self.lab.folder / program / MITMPROXY_TARGET)
-        script = "umount -l /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && exec \"$@\""
+        script = 'umount -l /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && exec "$@"'
         process = self.daemon(
             "unshare", "--mount", "sh", "-c", script, "sh", str(MITMPROXY / "bin" / "mitmdump"),
             "--mode", f"local:{MITMPROXY_TARGET}", "--set", "ignore_hosts=.*", "--set", f"confdir={self.lab.folder}/m",
