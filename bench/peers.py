@@ -5,6 +5,7 @@ Everything that they start ends with their lab, and their rules live in its name
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -229,7 +230,8 @@ def install_mitmproxy() -> str | None:
     """Make a virtual environment with mitmproxy for all runs to come; why not, if that is not possible."""
     others = filter(None, map(shutil.which, ("python3.14", "python3.13", "python3.12")))
     pythons = [Path(sys.executable), *map(Path, others)]
-    pythons += sorted(Path("/root/.pyenv/versions").glob("3.1[2-9]*/bin/python3"))
+    pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
+    pythons += sorted(pyenv.glob("versions/3.1[2-9]*/bin/python3"))
     for python in pythons:
         check = [str(python), "-c", "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 12))"]
         if subprocess.run(check, check=False, capture_output=True, timeout=20).returncode == 0:

@@ -184,10 +184,12 @@ def send_burst(sock: socket.socket, count: int) -> None:
         sock.send(b"%d" % number)
 
 
-def send_and_close(address: tuple[Any, ...], data: bytes) -> None:
-    """One datagram of a socket that is closed at once."""
+def send_and_close(address: tuple[Any, ...], data: bytes) -> int:
+    """One datagram of a socket that is closed at once; its port."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.sendto(data, address)
+        port: int = sock.getsockname()[1]
+        return port
 
 
 def receive_errors(sock: socket.socket) -> list[tuple[int, tuple[Any, ...]]]:

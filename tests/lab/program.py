@@ -62,7 +62,7 @@ class Program:
         self._words = (sys.executable, AGENT)
         words = self._words if arguments is None else (*lab.netext("run", "--json", *arguments, "--"), *self._words)
         self.lab, self.way = lab, "native" if arguments is None else "netext"
-        self._log = tempfile.TemporaryFile("a+")  # O_APPEND: who reads it moves no one
+        self._log = tempfile.NamedTemporaryFile("a")
         self.process: subprocess.Popen[bytes] = subprocess.Popen(
             lab.near.command(*prefix, *words, user=user),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, cwd="/",
@@ -97,15 +97,17 @@ class Program:
 
     def records(self, event: str) -> list[dict[str, Any]]:
         """The records of one kind in the log."""
-        self._log.seek(0)
-        text = self._log.read()
+        text = self._said()
         lines = [line for line in text[: text.rfind("\n") + 1].splitlines() if line.startswith("{")]
         return [record for record in map(json.loads, lines) if record["event"] == event]
 
     def complaints(self) -> str:
         """What is in the log and is no record."""
-        self._log.seek(0)
-        return "\n".join(line for line in self._log.read().splitlines() if not line.startswith("{"))
+        return "\n".join(line for line in self._said().splitlines() if not line.startswith("{"))
+
+    def _said(self) -> str:
+        """The log so far, by a file of our own: one offset for reader and writer would make each skip parts."""
+        return Path(self._log.name).read_text()
 
     def flow(self, port: int, timeout: float = 5, event: str = "flow") -> dict[str, Any]:
         """The record of the last ended flow to a port, as soon as there is one."""

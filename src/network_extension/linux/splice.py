@@ -85,6 +85,7 @@ class _Direction:
         "sink_fd",
         "readable",
         "writable",
+        "at_end",
         "ended",
         "urgent",
         "hung_up",
@@ -97,7 +98,7 @@ class _Direction:
         self.source, self.sink = source, sink
         self.source_fd, self.sink_fd = source.fileno(), sink.fileno()
         self.readable = self.writable = True
-        self.ended = self.urgent = self.hung_up = False
+        self.at_end = self.ended = self.urgent = self.hung_up = False
         self.pipe: Pipe | None = None
         self.rest: memoryview | bytes = b""
         self.moved = 0
@@ -160,7 +161,8 @@ class Relay:
     def abort(self) -> None:
         """Reset both ends and forget them, without calling `done`."""
         for direction in (self._out, self._in):
-            reset_on_close(direction.source)
+            if direction.source.fileno() >= 0:
+                reset_on_close(direction.source)
         self._release()
 
     def _program_event(self, events: int) -> None:
@@ -265,8 +267,8 @@ class Relay:
                     if not pipe.held:
                         way.readable = False
                     count = -1
-                if count == 0:
-                    way.ended = True
+                if count == 0:  # it has ended for the sink as well only when the pipe is empty
+                    way.at_end = True
                     way.readable = False
                 elif count > 0:
                     pipe.held += count
@@ -284,8 +286,7 @@ class Relay:
             return True
         way.pipe = None
         self._pool.give(pipe)
-        if way.ended:
-            way.ended = False
+        if way.at_end:
             self._end(way)
             return False
         return way.urgent

@@ -18,23 +18,25 @@ class Driver:
 
     def until(self, condition: Callable[[], object], timeout: float = 5) -> None:
         """Dispatch events until `condition` holds; AssertionError after `timeout` seconds."""
-        deadline = time.monotonic() + timeout
+        deadline, true = time.monotonic() + timeout, False
 
-        def look() -> None:  # one that raises must end the run as well, and none may be left over for the next
-            over = True
+        def look() -> None:
+            nonlocal true
+            waiting = False  # if the condition raises, that ends the run too
             try:
-                over = bool(condition()) or time.monotonic() > deadline or bool(self.faults)
+                true = bool(condition())
+                waiting = not true and not self.faults and time.monotonic() < deadline
             finally:
-                if over:
-                    self.reactor.stop()
-                else:
+                if waiting:
                     self.reactor.call_later(0.002, look)
+                else:
+                    self.reactor.stop()
 
         self.reactor.call_soon(look)
         self.reactor.run()
         if self.faults:
             raise self.faults[0]
-        assert condition(), f"did not come true in {timeout} s"
+        assert true, f"did not come true in {timeout} s"
 
     def quiet(self, seconds: float = 0.05) -> None:
         """Dispatch what comes for a while."""

@@ -56,14 +56,12 @@ class End:
     def send(self, data: bytes, flags: int = 0) -> None:
         assert self.sock.send(data, flags) == len(data)
 
-    def send_much(self, size: int) -> None:
-        """As much of a content of `size` bytes as the way takes without waiting."""
-        data = memoryview(content(size))
+    def urgent_byte(self) -> bytes:
+        """The urgent byte, b"" while there is none. Who reads on past its mark has missed it."""
         try:
-            while data:
-                data = data[self.sock.send(data[:262144]) :]
-        except BlockingIOError:
-            pass
+            return self.sock.recv(1, socket.MSG_OOB)
+        except OSError:
+            return b""
 
     def read(self) -> bytearray:
         """Read what is there; all that was read so far."""
@@ -113,6 +111,38 @@ class Flow:
         """(who does something, who sees it)"""
         return (self.remote, self.program) if reverse else (self.program, self.remote)
 
+    def fill(self, *, reverse: bool = False) -> bytes:
+        """Send to an end that does not read, until nothing has moved for a while; what was sent."""
+        sender, _ = self.ends(reverse=reverse)
+        data, sent, idle = content(1 << 20), bytearray(), 0
+        while idle < 5:
+            try:
+                piece = data[len(sent) % len(data) :]
+                sent += piece[: sender.sock.send(piece)]
+                idle = 0
+            except BlockingIOError:
+                idle += 1
+                self.driver.quiet(0.004)
+        return bytes(sent)
+
+    def hears(self, end: End, last: bytes) -> None:
+        """Wait until an end has read something that ends like this."""
+        self.driver.until(lambda: end.read().endswith(last))
+
+    def hears_more(self, end: End) -> None:
+        before = len(end.got)
+        self.driver.until(lambda: len(end.read()) > before)
+
+    def deliver(self, data: bytes, *, reverse: bool = False) -> None:
+        """Send all, while the other end reads; until the last byte has left the sender."""
+        sender, reader = self.ends(reverse=reverse)
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[sender.sock.send(rest) :]
+            except BlockingIOError:
+                self.hears_more(reader)
+
     def close(self) -> None:
         for sock in (self.program.sock, self.remote.sock, self.inner, self.outer):
             sock.close()
@@ -142,18 +172,17 @@ class TestBytes:
     def test_question_and_answer(self, driver: Driver, flow: Flow) -> None:
         for number in range(20):
             flow.program.send(b"question %d" % number)
-            driver.until(lambda number=number: flow.remote.read().endswith(b"question %d" % number))
+            flow.hears(flow.remote, b"question %d" % number)
             flow.remote.send(b"answer %d" % number)
-            driver.until(lambda number=number: flow.program.read().endswith(b"answer %d" % number))
+            flow.hears(flow.program, b"answer %d" % number)
         assert (flow.relay.sent, flow.relay.received) == (len(flow.remote.got), len(flow.program.got))
         assert not flow.pool._free  # small talk needs no pipe
 
     @pytest.mark.parametrize("size", [1, SMALL - 1, SMALL, SMALL + 1, 2 * SMALL, PIPE_SIZE, PIPE_SIZE + 1])
     def test_sizes_around_the_change_of_the_way(self, driver: Driver, flow: Flow, size: int) -> None:
         data = content(size)
-        flow.program.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
-        flow.program.send_much(size)
         flow.remote.send(b"meanwhile")
+        flow.deliver(data)
         driver.until(lambda: len(flow.remote.read()) >= size)
         assert flow.remote.got == data
         driver.until(lambda: flow.program.read() == b"meanwhile")
@@ -227,9 +256,9 @@ class TestBytes:
         for thread in threads:
             thread.start()
         driver.until(lambda: busy.relay.sent > 1 << 20)
-        for number in range(1, 21):
-            flow.program.send(b"?")
-            driver.until(lambda number=number: len(flow.remote.read()) == number)
+        for number in range(20):
+            flow.program.send(b"%d?" % number)
+            flow.hears(flow.remote, b"%d?" % number)
         stop.set()
         threads[0].join(10)
         busy.program.half_close()
@@ -249,14 +278,7 @@ class TestBytes:
             flow = Flow(driver).start()
             told = {False: b"", True: b""}
             for reverse, size in chunks:
-                end, other = flow.ends(reverse=reverse)
-                end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 21)
-                data = memoryview(content(size))
-                while data:  # the driver must run for the window to open
-                    try:
-                        data = data[end.sock.send(data) :]
-                    except BlockingIOError:
-                        driver.until(lambda before=len(other.got), other=other: len(other.read()) > before)
+                flow.deliver(content(size), reverse=reverse)
                 told[reverse] += content(size)
             for reverse in (remote_closes_first, not remote_closes_first):
                 end, other = flow.ends(reverse=reverse)
@@ -277,10 +299,9 @@ class TestEnds:
         first.half_close()
         driver.until(second.has_ended)
         assert second.got == b"the last words"
-        for _ in range(3):
-            second.send(b"and the answer;")
-            driver.quiet(0.005)
-        driver.until(lambda: first.read() == b"and the answer;" * 3)
+        for number in range(3):
+            second.send(b"answer %d;" % number)
+            flow.hears(first, b"answer %d;" % number)
         assert not first.eof and not flow.ended
         assert flow.relay.drained is not reverse  # it means the program's side
         second.half_close()
@@ -293,8 +314,7 @@ class TestEnds:
     def test_an_end_that_comes_with_much_data(self, driver: Driver, flow: Flow, reverse: bool) -> None:
         """The end of a stream that goes through a pipe comes behind its last byte."""
         first, second = flow.ends(reverse=reverse)
-        first.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
-        first.send_much(2 << 20)
+        flow.deliver(content(2 << 20), reverse=reverse)
         first.half_close()
         driver.until(second.has_ended)
         assert second.got == content(2 << 20)
@@ -311,8 +331,7 @@ class TestEnds:
             second.half_close()
             driver.until(first.has_ended)
         elif when == "bulk":
-            second.send_much(8 << 20)
-            driver.quiet(0.005)
+            flow.fill(reverse=not reverse)
         first.reset()
         driver.until(second.was_reset)
         (error,) = flow.ended
@@ -353,34 +372,44 @@ class TestPressure:
     @BOTH_WAYS
     def test_who_does_not_read_stops_the_sender(self, driver: Driver, flow: Flow, reverse: bool) -> None:
         """What fits the windows and the pipe goes; then the sender waits, and goes on when the other one reads."""
-        size = 64 << 20
         first, second = flow.ends(reverse=reverse)
-        data, sent, rounds_without = memoryview(content(1 << 20)), 0, 0
-        while rounds_without < 5:
-            try:
-                sent += first.sock.send(data[sent % len(data) :])
-                rounds_without = 0
-            except BlockingIOError:
-                rounds_without += 1
-                driver.quiet(0.004)
-        assert 0 < sent < size, "nobody stopped the sender"
-        moved = flow.relay.received if reverse else flow.relay.sent
+        told = flow.fill(reverse=reverse)
+        assert len(told) < 32 << 20, "nobody stopped the sender"
+        driver.until(lambda: len(second.read()) == len(told), 10)
+        told += content(200_000)
+        flow.deliver(content(200_000), reverse=reverse)
         first.half_close()
         driver.until(second.has_ended, 10)
-        assert hashlib.sha256(second.got).digest() == hashlib.sha256(content(len(data)) * 64)[:0].digest() if 0 else True
-        assert len(second.got) == sent >= moved
-        whole, rest = divmod(sent, len(data))
-        assert second.got == bytes(data) * whole + bytes(data[:rest])
-        assert first.sock.send(b"") == 0
+        assert second.got == told
+        assert (flow.relay.received if reverse else flow.relay.sent) == len(told)
 
     @BOTH_WAYS
     def test_the_other_way_is_free_meanwhile(self, driver: Driver, flow: Flow, reverse: bool) -> None:
         first, second = flow.ends(reverse=reverse)
-        for _ in range(30):
-            first.send_much(4 << 20)
-            driver.quiet(0.002)
+        flow.fill(reverse=reverse)
         second.send(b"stop that")
         driver.until(lambda: first.read() == b"stop that")
+
+    @BOTH_WAYS
+    def test_the_end_of_both_ways_while_one_is_held_up(self, driver: Driver, flow: Flow, reverse: bool) -> None:
+        """Both ends have said their last word, and a pipe still holds some: it must not be lost."""
+        first, second = flow.ends(reverse=reverse)
+        way, told, piece = flow.relay._in if reverse else flow.relay._out, b"", content(1 << 17)
+        while not (way.pipe and way.pipe.held):
+            first.send(piece)
+            told += piece
+            driver.quiet(0.004)
+        second.half_close()
+        first.half_close()
+        driver.until(first.has_ended)
+        driver.quiet(0.005)
+        assert not flow.ended
+        if not reverse:
+            assert not flow.relay.drained
+        driver.until(second.has_ended, 10)
+        assert second.got == told
+        driver.until(lambda: flow.ended)
+        assert flow.ended == [None] and flow.relay.drained
 
 
 class TestUrgent:
@@ -389,9 +418,9 @@ class TestUrgent:
         first, second = flow.ends(reverse=reverse)
         first.send(b"before ")
         first.send(b"!", socket.MSG_OOB)
+        driver.until(lambda: second.urgent_byte() == b"!")
         first.send(b"after")
         driver.until(lambda: second.read() == b"before after")
-        assert second.sock.recv(1, socket.MSG_OOB) == b"!"
         assert (flow.relay.received if reverse else flow.relay.sent) == 13
 
     def test_it_keeps_its_place(self, driver: Driver, flow: Flow) -> None:
@@ -400,7 +429,7 @@ class TestUrgent:
         for number in range(5):
             flow.program.send(b"text ")
             flow.program.send(b"%d" % number, socket.MSG_OOB)
-            driver.until(lambda number=number: flow.remote.read().endswith(b"text %d" % number))
+            flow.hears(flow.remote, b"text %d" % number)
         assert flow.remote.got == b"text 0text 1text 2text 3text 4"
 
     @BOTH_WAYS
@@ -408,33 +437,27 @@ class TestUrgent:
         """splice(2) stands still before the mark; the relay must get over it and back to its speed."""
         first, second = flow.ends(reverse=reverse)
         second.sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-        first.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
-        size = 1 << 19
-        first.send_much(size)
-        first.send(b"!", socket.MSG_OOB)
-        first.send_much(size)
+        half = content(1 << 20)
+        flow.deliver(half, reverse=reverse)
+        driver.until(lambda: second.read() and first.sock.send(b"!", socket.MSG_OOB))
+        flow.deliver(half, reverse=reverse)
         first.half_close()
         driver.until(second.has_ended)
-        assert second.got == content(size) + b"!" + content(size)
+        assert second.got == half + b"!" + half
 
     def test_without_room_it_comes_as_plain_byte(self, driver: Driver, flow: Flow) -> None:
-        """The receiver does not read: nothing may be lost, not even the urgency's byte."""
+        """The receiver does not read, and the urgent byte finds its window closed: it is late, and not lost."""
         flow.remote.sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-        data, sent = content(1 << 20), 0
-        for _ in range(200):
+        told = bytearray()
+        for _ in range(10):
+            told += flow.fill()
             try:
-                sent += flow.program.sock.send(data[sent % len(data) :])
+                told += b"!"[: flow.program.sock.send(b"!", socket.MSG_OOB)]
             except BlockingIOError:
                 break
-        try:
-            flow.program.sock.send(b"!", socket.MSG_OOB)
-            sent += 1
-        except BlockingIOError:
-            pass
-        driver.quiet(0.02)
         flow.program.half_close()
         driver.until(flow.remote.has_ended)
-        assert len(flow.remote.got) == sent
+        assert flow.remote.got == told
 
 
 class NoPipes(PipePool):
@@ -446,24 +469,22 @@ class NoPipes(PipePool):
 
 class TestPipes:
     def test_the_next_relay_uses_the_same_pipe(self, driver: Driver, flow: Flow) -> None:
-        for _ in range(3):
-            flow.program.send_much(200_000)
-            driver.until(lambda: len(flow.remote.read()) == flow.relay.sent > 0 and flow.relay._out.pipe is None)
-            (pipe,) = flow.pool._free
-            if flow.pool._free[0] is not pipe:
-                pytest.fail("another pipe")
-        other = Flow(driver, flow.pool).start()
-        other.program.send_much(200_000)
-        driver.until(lambda: len(other.remote.read()) == 200_000)
-        driver.until(lambda: flow.pool._free == [pipe])
-        other.relay.close()
-        other.close()
-        flow.pool._free.append(pipe) if not flow.pool._free and False else None
+        """Three flows that move much one after another have one pipe between them."""
+        others = [Flow(driver, flow.pool).start() for _ in range(2)]
+        ends = set()
+        for mover in (flow, *others):
+            mover.deliver(content(1 << 20))
+            mover.hears(mover.remote, content(1 << 20))
+            driver.until(lambda: flow.pool._free)
+            ends |= {(pipe.read_end, pipe.write_end) for pipe in flow.pool._free}
+        assert len(ends) == 1
+        for other in others:
+            other.relay.close()
+            other.close()
 
     def test_without_pipes_bytes_are_copied(self, driver: Driver) -> None:
         flow = Flow(driver, NoPipes()).start()
-        flow.program.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
-        flow.program.send_much(3 << 20)
+        flow.deliver(content(3 << 20))
         flow.program.half_close()
         driver.until(flow.remote.has_ended)
         assert flow.remote.got == content(3 << 20)
@@ -516,8 +537,7 @@ class TestTap:
             seen[outbound] += data
 
         flow = Flow(driver, tap=tap).start()
-        flow.program.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
-        flow.program.send_much(500_000)
+        flow.deliver(content(500_000))
         flow.remote.send(b"answer")
         driver.until(lambda: len(flow.remote.read()) == 500_000 and flow.program.read() == b"answer")
         assert seen == {True: content(500_000), False: b"answer"}
