@@ -101,15 +101,12 @@ def table(rows: Sequence[Row]) -> str:
         for row in rows
     ]
     text = _markdown(head, lines)
-    peers = sorted({way for row in rows for way in (*row.values, *row.missing)} - {NATIVE, OURS})
+    peers = sorted({way for row in rows for way in row.values} - {NATIVE, OURS})
     if peers:
-        body = [(row.name, *(_peer_text(row, peer) for peer in (OURS, *peers))) for row in rows if _has_peers(row)]
+        with_peers = [row for row in rows if {*row.values} - {NATIVE, OURS}]
+        body = [(row.name, *(_peer_text(row, peer) for peer in (OURS, *peers))) for row in with_peers]
         text += "\n" + _markdown(("median, in units of native's", OURS, *peers), body)
     return text
-
-
-def _has_peers(row: Row) -> bool:
-    return bool({*row.values, *row.missing} - {NATIVE, OURS})
 
 
 def _peer_text(row: Row, way: str) -> str:

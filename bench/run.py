@@ -48,9 +48,9 @@ class Options(argparse.Namespace):
         return self.runs or (2 if self.quick else 5)
 
     @property
-    def seconds(self) -> float:
+    def seconds(self) -> int:
         """How long one measurement of throughput takes."""
-        return 1.0 if self.quick else 3.0
+        return 1 if self.quick else 2
 
 
 class Bench:
@@ -87,7 +87,7 @@ class Bench:
     def streams(self) -> None:
         """Rows 1 and 2."""
         try:
-            self.controls = streams.controls(self.lab, 1.0)
+            self.controls = streams.controls(self.lab, 1)
         except NotProven as error:
             self.failures.append(str(error))
         ways = [Native(self.lab), Ours(self.lab), *self.peers]

@@ -32,9 +32,9 @@ def stream_rows() -> list[tuple[Row, int, bool]]:
     ]
 
 
-def measure(way: Way, streams: int, reverse: bool, seconds: float) -> tuple[float, str]:
+def measure(way: Way, streams: int, reverse: bool, seconds: int) -> tuple[float, str]:
     """Gbit/s as the receiving end counts them, and the proof."""
-    words = ["iperf3", "-c", FAR4, "-p", str(IPERF_PORT), "-J", "--get-server-output", "-t", f"{seconds:g}"]
+    words = ["iperf3", "-c", FAR4, "-p", str(IPERF_PORT), "-J", "--get-server-output", "-t", str(seconds)]
     ran = way.run([*words, "-P", str(streams), *(["-R"] if reverse else [])], timeout=seconds + 30)
     result = _result(ran)
     end = result["end"]
@@ -60,7 +60,7 @@ def _result(ran: Ran) -> dict[str, Any]:
     return result
 
 
-def controls(lab: BenchLab, seconds: float) -> list[str]:
+def controls(lab: BenchLab, seconds: int) -> list[str]:
     """That the assertion can fail: traffic that went natively, or through no provider, must not pass as ours."""
     said = []
     ours = Ours(lab)

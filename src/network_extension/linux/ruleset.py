@@ -10,6 +10,9 @@ A packet that a program sends to the outside takes this way (hooks in order):
 4. `deliver` (prerouting, after the queue): tproxy hands an opened SYN to our listener. Datagrams need no help: the
    engine has made a connected socket for them by then. Later packets find their socket by address, without any rule.
 
+A socket for datagrams bears the mark UNREADY until it is connected, and READY from then on: only a READY one makes a
+datagram pass (`join_datagram_socket` in linux/sockets.py).
+
 What goes to 127.0.0.1 or ::1 is held only if no socket in the sandbox would take it: the host's loopback services stay
 reachable, and the sandbox's own come first.
 
@@ -29,6 +32,7 @@ from ..errors import DatapathError, ExitCode
 
 TABLE = "netext"
 MARK_NEW, MARK_HELD, MARK_OPEN = 0x4E450001, 0x4E450002, 0x4E450003
+MARK_UNREADY, MARK_READY = 0x4E450004, 0x4E450005
 QUEUE_NUMBER = 0
 TOOLS_PATH = "NETEXT_TOOLS_PATH"
 """The environment variable that, if it is set, names the only folders in which tools are looked for (`A:B`)."""
@@ -55,11 +59,13 @@ table inet {table} {{
   }}
   chain outside {{
     meta l4proto tcp tcp flags & (fin | syn | rst | ack) != syn accept
-    meta l4proto udp socket transparent 1 accept
+    meta l4proto udp socket mark {ready} accept
     meta mark set {held}{queue}
   }}
   chain loopback {{
     meta l4proto tcp tcp flags & (fin | syn | rst | ack) != syn accept
+    meta l4proto udp socket mark {unready} meta mark set {held}{queue}
+    meta mark {held} accept
     socket wildcard 0 accept
     socket wildcard 1 accept
     meta mark set {held}{queue}
@@ -90,6 +96,7 @@ def script(interface: str, listener4: str, listener6: str, *, native_queue: bool
     overflow = _OVERFLOW_OPEN if overflow_open else "meta mark {held} drop"
     overflow = overflow.format(held=f"{MARK_HELD:#x}", listener4=listener4, listener6=listener6)
     marks = {"new": f"{MARK_NEW:#x}", "held": f"{MARK_HELD:#x}", "open": f"{MARK_OPEN:#x}"}
+    marks |= {"unready": f"{MARK_UNREADY:#x}", "ready": f"{MARK_READY:#x}"}
     return _SCRIPT.format(
         table=TABLE,
         interface=interface,

@@ -11,10 +11,12 @@ import os
 import socket
 
 from ..errors import DatapathError
+from .ruleset import MARK_READY, MARK_UNREADY
 
 IP_TRANSPARENT, IPV6_TRANSPARENT, IPV6_HDRINCL, IPV6_RECVERR = 19, 75, 36, 25
 IP_RECVERR, IP_MTU_DISCOVER, IP_PMTUDISC_DONT, IPV6_MTU_DISCOVER = 11, 10, 0, 23
 SOL_IP, SOL_IPV6 = 0, 41
+SO_MARK = 36
 SEND_BUFFER = 4 << 20
 
 Address = tuple[str, int]
@@ -61,12 +63,31 @@ def datagram_socket(family: int) -> socket.socket:
     return sock
 
 
-def transparent_datagram_socket(family: int) -> socket.socket:
-    """An unbound transparent UDP socket for the stock that the engine draws from."""
+def transparent_datagram_socket(family: int, hiding_place: str = "") -> socket.socket:
+    """An unbound transparent UDP socket; for `join_datagram_socket` on an interface on which nothing arrives."""
     sock = datagram_socket(family)
     set_transparent(sock)
+    sock.setsockopt(socket.SOL_SOCKET, SO_MARK, MARK_UNREADY)
+    if hiding_place:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, hiding_place.encode())
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     return sock
+
+
+def join_datagram_socket(sock: socket.socket, here: Address, there: Address) -> None:
+    """Bind a `transparent_datagram_socket`, connect it, and let it receive from then on.
+
+    It must be bound before it can be connected, and in these microseconds would take the datagrams of all others who
+    send to `here`: so it is hidden behind an interface, and where that is impossible (loopback has no route through
+    another) it has a mark that the ruleset knows. The engine has no capability, but all of them over a user namespace
+    that its own user made (user_namespaces(7)), which taking a device away and setting a mark need.
+    """
+    if there[0] == "::1" or there[0].startswith("127."):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"")
+    sock.bind(here)
+    sock.connect(there)
+    sock.setsockopt(socket.SOL_SOCKET, SO_MARK, MARK_READY)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"")
 
 
 def raw_socket(family: int) -> socket.socket:

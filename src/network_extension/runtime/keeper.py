@@ -222,7 +222,7 @@ def _send_stock(stock: socket.socket) -> bool:
         request = stock.recv(1)
         if not request:
             return False
-        made = [sockets.transparent_datagram_socket(request[0]) for _ in range(STOCK)]
+        made = [sockets.transparent_datagram_socket(request[0], INTERFACE) for _ in range(STOCK)]
         send_descriptors(stock, request, [sock.fileno() for sock in made])
     except OSError:
         return False

@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import ExitCode, ProviderError
 from ..linux.reactor import READ, WRITE, Reactor, Timer
 from .channel import Channel
-from .wire import MessageType, WireError, int_field, text_field
+from .wire import MessageType, WireError, int_field, optional_text_field, text_field
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 MOST_FAILURES = 8
@@ -26,6 +26,9 @@ CALM = 30.0
 """Seconds of life after which earlier failures are forgotten."""
 PING_INTERVAL = 1.0
 START_TIMEOUT = 30.0
+UNWIND = 2.0
+"""Seconds beyond the grace period that a provider's process has to end."""
+STOPPED_WITHOUT_REASON, STOPPED_BY_ITSELF = 0, 2  # of StopReason, whose module would bring asyncio along
 
 
 def describe_status(status: int) -> str:
@@ -58,23 +61,36 @@ class ProviderProcess:
     def start(self) -> None:
         """Spawn the process and tell it to start its provider."""
         reactor = self._supervisor.reactor
+        self._change("starting")
+        self._started_at = self._last_pong = reactor.clock()
+        try:
+            control = self._spawn()
+        except OSError as error:  # no descriptor or no process to be had, which may pass
+            self._failed(f"cannot be started: {error.strerror}")
+            return
+        self._channel, self._why_killed = Channel(control), ""
+        reactor.register(control.fileno(), READ, self._readable)
+        self._send(MessageType.START, {"config": self.config, "options": None})
+        self._timer = reactor.call_later(
+            START_TIMEOUT, lambda: self.kill(f"did not start within {START_TIMEOUT:.0f} s")
+        )
+
+    def _spawn(self) -> socket.socket:
+        """Start the process; our end of its control channel."""
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         theirs.set_inheritable(True)
         # -P: the directory that we happen to be in must not provide modules. Not -I: the user's environment counts.
         arguments = [sys.executable, "-P", "-m", "network_extension.runtime.provider_host"]
         arguments += ["--control-fd", str(theirs.fileno()), self.spec]
-        self.pid = os.posix_spawn(
-            sys.executable, arguments, os.environ, setsid=True, setsigmask=self._supervisor.signal_mask
-        )
-        theirs.close()
-        self._channel, self._why_killed = Channel(mine), ""
-        self._started_at = self._last_pong = reactor.clock()
-        reactor.register(mine.fileno(), READ, self._readable)
-        self._send(MessageType.START, {"config": self.config, "options": None})
-        self._change("starting")
-        self._timer = reactor.call_later(
-            START_TIMEOUT, lambda: self.kill(f"did not start within {START_TIMEOUT:.0f} s")
-        )
+        mask = self._supervisor.signal_mask
+        try:
+            self.pid = os.posix_spawn(sys.executable, arguments, os.environ, setsid=True, setsigmask=mask)
+        except OSError:
+            mine.close()
+            raise
+        finally:
+            theirs.close()
+        return mine
 
     def _change(self, state: str) -> None:
         self.state = state
@@ -117,17 +133,19 @@ class ProviderProcess:
         if kind is MessageType.READY and self.state == "starting":
             self._ready(body)
         elif kind is MessageType.START_FAILED:
-            code = int_field(body, "code", ExitCode.PROVIDER_FAILED, 1, 255)
+            code = int_field(body, "code", int(ExitCode.PROVIDER_FAILED), 1, 255)
             self._why_killed = text_field(body, "error", "start_proxy failed")
             self._supervisor.start_failed(self, self._why_killed, code)
+            if self._supervisor.command_started:  # its process waits for a word of ours; the next one may do better
+                self.kill(self._why_killed)
         elif kind is MessageType.PONG:
             self._last_pong = self._supervisor.reactor.clock()
         elif kind is MessageType.LOG:
             self._supervisor.report(
                 "provider-log", f"{self.name}: {body.get('text', '')}", level=body.get("level", "info")
             )
-        elif kind is MessageType.CANCELLED:
-            self._why_killed = f"cancelled itself: {body.get('error') or 'no error'}"
+        elif kind is MessageType.CANCELLED and self.state in ("starting", "running"):
+            self._cancelled(optional_text_field(body, "error"))
         elif kind is MessageType.STOPPED:
             self.cancelled_tasks = int_field(body, "cancelled", 0)
 
@@ -194,10 +212,16 @@ class ProviderProcess:
         self._cancel_timer()
         self._close_channel()
         why = self._why_killed or describe_status(status)
-        if self.state == "stopping" or self._supervisor.stopping:
+        if self.state in ("stopping", "stopped") or self._supervisor.stopping:
             self._change("stopped")
+            if not self._supervisor.stopping:
+                self._supervisor.lost(self)
             self._supervisor.progressed()
             return
+        self._failed(why)
+
+    def _failed(self, why: str) -> None:
+        """Another failure: start it again, unless it never ran or has failed too often."""
         lived = self._supervisor.reactor.clock() - self._started_at
         self.failures = 1 if lived > CALM else self.failures + 1
         self._supervisor.lost(self)
@@ -227,8 +251,13 @@ class ProviderProcess:
         self._change("stopping")
         self._send(MessageType.STOP, {"reason": reason, "grace": grace})
         self._timer = self._supervisor.reactor.call_later(
-            grace + 2.0, lambda: self.kill("did not stop in its grace period")
+            grace + UNWIND, lambda: self.kill("did not stop in its grace period")
         )
+
+    def _cancelled(self, error: str | None) -> None:
+        """It ends its session itself: its flows get the policy from now on, and it is not started again."""
+        self.stop(STOPPED_BY_ITSELF if error else STOPPED_WITHOUT_REASON, self._supervisor.grace)
+        self._supervisor.cancelled(self, f"cancelled itself: {error}" if error else "cancelled itself")
 
     def tell(self, kind: MessageType, body: dict[str, Any] | None = None) -> None:
         """Pass a system event on: SLEEP, WAKE, PATH."""
@@ -262,8 +291,9 @@ class ProviderSupervisor:
         state_changed: Callable[[int, str], None],
         engine_is_there: Callable[[], bool],
         progressed: Callable[[], None],
+        grace: float = 5.0,
     ) -> None:
-        self.reactor, self.hang_timeout, self.signal_mask = reactor, hang_timeout, signal_mask
+        self.reactor, self.hang_timeout, self.signal_mask, self.grace = reactor, hang_timeout, signal_mask, grace
         self.report, self.attach, self._state_changed = report, attach, state_changed
         self.engine_is_there, self.progressed = engine_is_there, progressed
         self.stopping = self.command_started = False
@@ -295,6 +325,15 @@ class ProviderSupervisor:
         if not self.command_started and self.failure is None:
             self.failure = ProviderError(why, exit_code=code)
             self.progressed()
+
+    def cancelled(self, provider: ProviderProcess, why: str) -> None:
+        """A provider has called `cancel_proxy_with_error`."""
+        text = f"provider {provider.name}: stopping ({why}); it is not started again"
+        self.report("provider", text, provider=provider.name, state="stopping", why=why)
+        self._state_changed(provider.index, "stopping")
+        self.start_failed(
+            provider, f"provider {provider.name}: {why} before the command started", ExitCode.PROVIDER_FAILED
+        )
 
     def lost(self, provider: ProviderProcess) -> None:
         """A provider's process is gone."""

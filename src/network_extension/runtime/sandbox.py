@@ -100,6 +100,7 @@ class Sandbox:
             state_changed=self._provider_state,
             engine_is_there=lambda: self._engine_ready,
             progressed=self._progress,
+            grace=options.grace,
         )
 
     def _watch_network(self) -> None:

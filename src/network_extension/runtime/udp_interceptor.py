@@ -24,7 +24,7 @@ from ..linux.nfqueue import ACCEPT, DROP, HeldPacket, Queue
 from ..linux.reactor import READ, Reactor
 from ..linux.ruleset import MARK_OPEN
 from ..linux.sock_diag import DestroyEvents, SocketInfo
-from ..linux.sockets import datagram_socket, receive_descriptors
+from ..linux.sockets import datagram_socket, join_datagram_socket, receive_descriptors
 from .intercepted import UDP, FlowKey, InterceptedFlow, Pipeline
 from .packet_injector import PacketInjector
 from .wire import MessageType
@@ -179,8 +179,7 @@ class UDPInterceptor:
             self._no_peer(flow, peer, errno.EMFILE)
             return
         try:
-            sock.bind(peer)
-            sock.connect(flow.local)
+            join_datagram_socket(sock, peer, flow.local)
             if flow.relay is not None:
                 flow.relay.add_peer(peer, sock)
         except OSError as error:
