@@ -84,7 +84,8 @@ class _Query:
             return
         if data[:2] != self.data[:2] or len(data) < 4:
             return
-        if data[3] & 15 in _TRY_ANOTHER and self.tried < len(self.service.servers):
+        others = self.tried < len(self.service.servers) or len(self.sockets) > 1
+        if data[3] & 15 in _TRY_ANOTHER and others:
             self.last_resort = data
             self._failed(sock)
             return

@@ -174,11 +174,10 @@ class Pipeline:
         self._leave(flow, lambda decision: decision.troubled(trouble, detail))
 
     def _leave(self, flow: InterceptedFlow, event: Callable[[Decision], Step]) -> None:
-        if flow.state not in (FlowState.OFFERED, FlowState.CLAIMED) or flow.decision is None:
+        if flow.state not in (FlowState.OFFERED, FlowState.CLAIMED) or flow.decision is None or flow.link is None:
             return
         flow.cancel_timer()
-        if flow.link is not None:
-            flow.link.withdraw(flow)
+        flow.link.withdraw(flow)
         flow.state = FlowState.HELD
         self._do(flow, event(flow.decision))
 

@@ -7,6 +7,7 @@ ends the channel, and with it the provider's turn (the supervisor restarts it).
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -190,7 +191,7 @@ class ProviderLink:
             return
         self.slot.kind = ProviderKind(hello.kind)
         self.slot.matcher = TransparentProxyMatcher(hello.settings) if hello.settings is not None else None
-        if self.slot.state is not ProviderState.RUNNING:
+        if self.slot.state is ProviderState.STARTING:
             self.slot.state = ProviderState.RUNNING
             self._running(self)
 
@@ -213,12 +214,14 @@ class ProviderLink:
     def _relay(self, flow: InterceptedFlow, body: dict[str, Any], fds: list[int]) -> None:
         """Join the flow and the provider's socket; opens the flow if that is still to be done."""
         self._pipeline.claimed(flow)
-        if fds:
-            flow.wants_answer = flow.wants_answer or flow.state is not FlowState.OPEN
-            flow.interceptor.relay(flow, fds.pop(0))
-        else:  # the socket was lost on the way: no descriptor was left here
+        if not fds:  # the socket was lost on the way: no descriptor was left here
             reason = "the engine has no descriptor left; raise the limit: ulimit -n"
             self.refused(flow, FlowErrorCode.INTERNAL, reason, MessageType.RELAY)
+        elif not stat.S_ISSOCK(os.fstat(fds[0]).st_mode):
+            self.refused(flow, FlowErrorCode.INVALID_ARGUMENT, "only a socket can be relayed", MessageType.RELAY)
+        else:
+            flow.wants_answer = flow.wants_answer or flow.state is not FlowState.OPEN
+            flow.interceptor.relay(flow, fds.pop(0))
 
     def _close(self, flow: InterceptedFlow, body: dict[str, Any], fds: list[int]) -> None:
         self._pipeline.claimed(flow)
