@@ -6,13 +6,13 @@ the exit status 1.
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 
 from ..linux.ruleset import find_tool
 from ..runtime.demo_network import NAME, SERVER, run_inside
 from ..runtime.demo_providers import REWRITTEN
+from .arguments import ArgumentParser
 
 PROVIDERS = "network_extension.runtime.demo_providers"
 CLIENT = """
@@ -87,7 +87,7 @@ def _tell() -> int:
 
 def demo(arguments: list[str]) -> int:
     """Run the demonstration; 0 if all that it says is so."""
-    parser = argparse.ArgumentParser("netext demo", description=__doc__, allow_abbrev=False)
+    parser = ArgumentParser("netext demo", description=__doc__, allow_abbrev=False)
     parser.parse_args(arguments)
     before = _host_state()
     print(

@@ -7,6 +7,7 @@ import json
 import textwrap
 
 from ..runtime.doctor import Check, examine, exit_status, self_check
+from .arguments import ArgumentParser
 
 EPILOG = """\
 Exit status: 0 all well; 69 something that is needed is missing; 71 the self-check failed.
@@ -17,7 +18,7 @@ _NAME_WIDTH, _STATE_WIDTH, _WIDTH = 29, 9, 118
 
 def doctor(arguments: list[str]) -> int:
     """Examine, print, and check; the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         "netext doctor",
         description=__doc__,
         epilog=EPILOG,

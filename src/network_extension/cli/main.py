@@ -41,7 +41,11 @@ def _leave(status: int) -> NoReturn:
 
 def _try(words: list[str]) -> int:
     try:
-        return _dispatch(words)
+        try:
+            return _dispatch(words)
+        finally:
+            if sys.stdout is not None:  # a reader that has gone is noticed here, and not at the interpreter's end
+                sys.stdout.flush()
     except NetworkExtensionError as error:
         print(f"netext: {error}", file=sys.stderr)
         return int(error.exit_code)

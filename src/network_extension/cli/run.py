@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 from ..core.flow_decision import Policy
-from ..errors import ConfigurationError, ExitCode
+from ..errors import ConfigurationError
+from .arguments import ArgumentParser
 
 DESCRIPTION = "Run a command behind network providers, in a sandbox of its own, without root."
 EPILOG = """\
@@ -24,11 +25,6 @@ The exit status is the command's. If netext itself fails: 64 wrong usage, 65-66 
 MOST_CONFIG, MOST_CONFIG_FILE = 60_000, 1 << 20  # bytes; a message to a provider holds 64 KiB
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(ExitCode.USAGE, f"netext run: {message}; netext run --help says more\n")
-
-
 class _Provider(argparse.Action):
     def __call__(self, parser: Any, namespace: Any, value: Any, option: str | None = None) -> None:
         namespace.providers.append((value, dict(namespace.config)))
@@ -40,7 +36,7 @@ class _Config(argparse.Action):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = ArgumentParser(
         "netext run",
         usage="netext run [--provider FILE[:CLASS]]... [options] -- COMMAND...",
         description=DESCRIPTION,

@@ -84,8 +84,7 @@ class _Query:
             return
         if data[:2] != self.data[:2] or len(data) < 4:
             return
-        others = self.tried < len(self.service.servers) or len(self.sockets) > 1
-        if data[3] & 15 in _TRY_ANOTHER and others:
+        if data[3] & 15 in _TRY_ANOTHER and self.tried < len(self.service.servers):
             self.last_resort = data
             self._failed(sock)
             return

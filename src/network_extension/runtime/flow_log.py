@@ -46,7 +46,10 @@ class FlowLog:
     def event(self, kind: str, text: str, **details: Any) -> None:
         """Something that is not a flow: a provider's state, a limit, a fault. Shown in every mode but quiet."""
         if self.mode == LINES:
-            self._line(text)
+            first, *more = text.split("\n")  # a traceback, with the configuration `debug`
+            self._line(first)
+            for line in more:
+                self._line(f"  | {line}")
         elif self.mode == JSON:
             self._json(kind, text=text, **details)
 
@@ -143,14 +146,18 @@ def size_text(count: int) -> str:
     """Bytes for people: 512 B, 1.5 KiB, 2.0 GiB."""
     if count < 1024:
         return f"{count} B"
-    step = min(4, (count.bit_length() - 1) // 10)
-    return f"{count / 1024**step:.1f} {'KMGT'[step - 1]}iB"
+    value = count / 1024
+    for unit in "KMG":
+        if value < 1023.95:  # what would be rounded to 1024.0 is one of the next unit
+            return f"{value:.1f} {unit}iB"
+        value /= 1024
+    return f"{value:.1f} TiB"
 
 
 def duration_text(seconds: float) -> str:
     """Seconds for people: 12 ms, 3.4 s, 2 min 5 s."""
-    if seconds < 1:
+    if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
-    return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+    return f"{round(seconds) // 60} min {round(seconds) % 60} s"
