@@ -69,9 +69,12 @@ class Command:
 
     def _become(self, keeper: int, signal_mask: set[int], writer: int, parent: int) -> NoReturn:
         try:
-            directory = os.getcwd()
+            here, directory = os.open(".", os.O_PATH | os.O_CLOEXEC), _working_directory()
             enter_sandbox(keeper)
-            os.chdir(directory)
+            try:
+                os.chdir(directory)
+            except OSError:  # it was removed, or cannot be reached from the root: who is in it stays in it
+                os.fchdir(here)
             namespaces.drop_capabilities()
             restore(signal_mask)
             namespaces.process_control(namespaces.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -120,6 +123,14 @@ class Command:
             os.kill(-group, signal.SIGCONT)
         else:
             os.kill(self.pid, signal.SIGCONT)
+
+
+def _working_directory() -> str:
+    """Its path; empty if it was removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
 
 
 def enter_sandbox(keeper: int) -> None:

@@ -46,7 +46,7 @@ class FlowLog:
     def event(self, kind: str, text: str, **details: Any) -> None:
         """Something that is not a flow: a provider's state, a limit, a fault. Shown in every mode but quiet."""
         if self.mode == LINES:
-            first, *more = text.split("\n")  # a traceback, with the configuration `debug`
+            first, *more = text.rstrip().split("\n")  # a traceback, with the configuration `debug`
             self._line(first)
             for line in more:
                 self._line(f"  | {line}")

@@ -79,6 +79,8 @@ def raw4() -> tuple[socket.socket, int, int]:
     return raw_socket(socket.AF_INET), sockets.SOL_IP, socket.IP_HDRINCL
 
 
+# What was refused leaves its socket to the garbage collector: the keeper, who makes them, ends then.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("make", [transparent4, transparent6, transparent_udp, raw4, raw6])
 def test_privileged_ones(make: Callable[[], tuple[socket.socket, int, int]]) -> None:
     try:
