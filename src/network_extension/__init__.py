@@ -7,6 +7,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # as type checkers know it; typing itself takes longer to import than all else here
 if TYPE_CHECKING:
     from .app_proxy import AppProxyProvider
+    from .content_filter import FilterControlProvider, FilterDataProvider, FilterPacketProvider, FilterProvider, Packet
     from .core.client_hello import ClientHello, NotTLSError, read_client_hello
     from .endpoint import Endpoint
     from .errors import (
@@ -20,6 +21,21 @@ if TYPE_CHECKING:
         NetworkSettingsErrorCode,
         PeerError,
         ProviderError,
+    )
+    from .filter_flow import FilterFlow, FilterReport, FilterSocketFlow
+    from .filter_settings import FilterRule, FilterSettings
+    from .filter_verdicts import (
+        FLOW_BYTES_MAX,
+        FilterAction,
+        FilterControlVerdict,
+        FilterDataVerdict,
+        FilterGrade,
+        FilterNewFlowVerdict,
+        FilterPacketVerdict,
+        FilterRemediationVerdict,
+        FilterReportEvent,
+        FilterReportFrequency,
+        FilterVerdict,
     )
     from .flow import AppProxyFlow, RelayResult
     from .metadata import FlowMetadata, ParentProcess, ProcessInfo
@@ -43,6 +59,26 @@ _HOME = {
     "Direction": "rules",
     "Endpoint": "endpoint",
     "ExitCode": "errors",
+    "FLOW_BYTES_MAX": "filter_verdicts",
+    "FilterAction": "filter_verdicts",
+    "FilterControlProvider": "content_filter",
+    "FilterControlVerdict": "filter_verdicts",
+    "FilterDataProvider": "content_filter",
+    "FilterDataVerdict": "filter_verdicts",
+    "FilterFlow": "filter_flow",
+    "FilterGrade": "filter_verdicts",
+    "FilterNewFlowVerdict": "filter_verdicts",
+    "FilterPacketProvider": "content_filter",
+    "FilterPacketVerdict": "filter_verdicts",
+    "FilterProvider": "content_filter",
+    "FilterRemediationVerdict": "filter_verdicts",
+    "FilterReport": "filter_flow",
+    "FilterReportEvent": "filter_verdicts",
+    "FilterReportFrequency": "filter_verdicts",
+    "FilterRule": "filter_settings",
+    "FilterSettings": "filter_settings",
+    "FilterSocketFlow": "filter_flow",
+    "FilterVerdict": "filter_verdicts",
     "FlowError": "errors",
     "FlowErrorCode": "errors",
     "FlowMetadata": "metadata",
@@ -51,6 +87,7 @@ _HOME = {
     "NetworkSettingsError": "errors",
     "NetworkSettingsErrorCode": "errors",
     "NotTLSError": "core.client_hello",
+    "Packet": "content_filter",
     "ParentProcess": "metadata",
     "Path": "path",
     "PathStatus": "path",
@@ -70,6 +107,7 @@ _HOME = {
 }
 
 __all__ = [
+    "FLOW_BYTES_MAX",
     "AppProxyFlow",
     "AppProxyProvider",
     "AppRule",
@@ -79,6 +117,25 @@ __all__ = [
     "Direction",
     "Endpoint",
     "ExitCode",
+    "FilterAction",
+    "FilterControlProvider",
+    "FilterControlVerdict",
+    "FilterDataProvider",
+    "FilterDataVerdict",
+    "FilterFlow",
+    "FilterGrade",
+    "FilterNewFlowVerdict",
+    "FilterPacketProvider",
+    "FilterPacketVerdict",
+    "FilterProvider",
+    "FilterRemediationVerdict",
+    "FilterReport",
+    "FilterReportEvent",
+    "FilterReportFrequency",
+    "FilterRule",
+    "FilterSettings",
+    "FilterSocketFlow",
+    "FilterVerdict",
     "FlowError",
     "FlowErrorCode",
     "FlowMetadata",
@@ -87,6 +144,7 @@ __all__ = [
     "NetworkSettingsError",
     "NetworkSettingsErrorCode",
     "NotTLSError",
+    "Packet",
     "ParentProcess",
     "Path",
     "PathStatus",

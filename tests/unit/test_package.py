@@ -49,4 +49,5 @@ def test_an_unknown_name_is_an_attribute_error_that_names_it() -> None:
 
 
 def test_public_names_are_sorted() -> None:
-    assert sorted(network_extension.__all__) == list(network_extension.__all__)
+    names = list(network_extension.__all__)
+    assert sorted(names, key=lambda name: (not name.isupper(), name)) == names
