@@ -14,10 +14,25 @@ netext: Apple's Network Extension framework on Linux
 
   netext run [--provider FILE[:CLASS]]... -- COMMAND...   run a command behind providers, without root
   netext demo                                             see it work, with servers of its own
+  netext filter [--provider FILE[:CLASS]]...              put content filters before this machine's flows, as root
+  netext ask                                              answer the firewall's questions, from any terminal
+  netext explain 'curl → example.com:443'                 which provider and rule would decide, and why
+  netext new KIND NAME                                    write a provider and its test to start from
   netext doctor                                           what this machine allows, and what is missing
 
 netext COMMAND --help says more. The documentation is in docs/ (make docs).
 """
+
+_COMMANDS = {
+    "run": "run",
+    "demo": "demo",
+    "doctor": "doctor",
+    "filter": "main",
+    "ask": "main",
+    "explain": "main",
+    "new": "main",
+}
+"""The module of each sub-command has its name; here is the function in it, which takes the words after the name."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,18 +73,10 @@ def _try(words: list[str]) -> int:
 
 def _dispatch(words: list[str]) -> int:
     command, rest = (words[0], words[1:]) if words else ("", [])
-    if command == "run":
-        from .run import run
+    if (function := _COMMANDS.get(command)) is not None:
+        from importlib import import_module
 
-        return run(rest)
-    if command == "demo":
-        from .demo import demo
-
-        return int(demo(rest))
-    if command == "doctor":
-        from .doctor import doctor
-
-        return int(doctor(rest))
+        return int(getattr(import_module(f"{__package__}.{command}"), function)(rest))
     if command in ("--version", "-V"):
         from .. import __version__
 
