@@ -25,6 +25,7 @@ _ANCILLARY = socket.CMSG_SPACE(MAX_FDS * 4)
 _FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
 
 Message = tuple[MessageType, int, dict[str, Any], list[int]]
+Packet = tuple[bytes, list[int]]
 
 
 class ChannelFull(WireError):
@@ -55,6 +56,11 @@ class Channel:
         """Whether messages wait for the socket to become writable."""
         return bool(self._outgoing)
 
+    @property
+    def queued_bytes(self) -> int:
+        """What waits for the peer to read, at most `MAX_QUEUED_BYTES`."""
+        return self._queued
+
     def send(
         self, kind: MessageType, flow: int = 0, body: dict[str, Any] | None = None, fds: Sequence[int] = ()
     ) -> None:
@@ -64,7 +70,10 @@ class Channel:
         Raises WireError for a message that cannot be encoded, ChannelFull, and OSError (EMFILE) when there is
         no room for the copies. A peer that is gone shows in `eof` only.
         """
-        data = encode(kind, flow, body)
+        self.send_packet(encode(kind, flow, body), fds)
+
+    def send_packet(self, data: bytes, fds: Sequence[int] = ()) -> None:
+        """Send one packet that is encoded already, as `send` does."""
         if self._outgoing or not self._send_now(data, fds):
             self._queue(data, fds)
 
@@ -123,8 +132,23 @@ class Channel:
         ours, its descriptors closed; what came before it in the same call is lost, so end the channel.
         """
         messages: list[Message] = []
+        packets = self.receive_packets(limit)
+        for index, (data, fds) in enumerate(packets):
+            try:
+                messages.append((*decode(data), fds))
+            except WireError:
+                for _, unread in packets[index:]:
+                    _close_all(unread)
+                for message in messages:
+                    _close_all(message[3])
+                raise
+        return messages
+
+    def receive_packets(self, limit: int = 64) -> list[Packet]:
+        """Up to `limit` packets as they came, none of them empty, for those who decode them; else as `receive`."""
+        packets: list[Packet] = []
         view, sock = self._view, self._sock
-        while len(messages) < limit:
+        while len(packets) < limit:
             try:
                 size, ancillary, flags, _address = sock.recvmsg_into((view,), _ANCILLARY, _FLAGS)
             except BlockingIOError:
@@ -135,18 +159,12 @@ class Channel:
             if not size:
                 self.eof = True
                 break
-            fds = _descriptors(ancillary) if ancillary else []
-            try:
-                if flags & socket.MSG_TRUNC:
-                    raise WireError(f"a message of more than {MAX_MESSAGE} bytes")
-                kind, flow, body = decode(view[:size])
-            except WireError:
-                _close_all(fds)
-                for message in messages:
-                    _close_all(message[3])
-                raise
-            messages.append((kind, flow, body, fds))
-        return messages
+            packets.append((bytes(view[:size]), _descriptors(ancillary) if ancillary else []))
+            if flags & socket.MSG_TRUNC:
+                for _, fds in packets:
+                    _close_all(fds)
+                raise WireError(f"a message of more than {MAX_MESSAGE} bytes")
+        return packets
 
     def close(self) -> None:
         """Close the socket and drop what waits. May be called twice."""

@@ -37,10 +37,7 @@ def pack_hello(
     text = JSONEncoder(separators=(",", ":")).encode(data).encode()
     if len(text) <= INLINE_LIMIT:
         return {"name": name, "kind": kind, "settings": data}, []
-    fd = os.memfd_create("netext-settings", os.MFD_CLOEXEC)
-    with os.fdopen(os.dup(fd), "wb") as file:
-        file.write(text)
-    return {"name": name, "kind": kind, "settings_size": len(text)}, [fd]
+    return {"name": name, "kind": kind, "settings_size": len(text)}, [open_memfd(text)]
 
 
 def unpack_hello(body: dict[str, Any], fds: list[int]) -> Hello:
@@ -51,7 +48,7 @@ def unpack_hello(body: dict[str, Any], fds: list[int]) -> Hello:
     try:
         data = body.get("settings")
         if "settings_size" in body:
-            data = _from_memfd(int_field(body, "settings_size", None, 1, MAX_SETTINGS), fds)
+            data = read_memfd(int_field(body, "settings_size", None, 1, MAX_SETTINGS), fds)
     finally:
         while fds:
             os.close(fds.pop())
@@ -65,7 +62,16 @@ def unpack_hello(body: dict[str, Any], fds: list[int]) -> Hello:
     return Hello(text_field(body, "name")[:200], kind, settings)
 
 
-def _from_memfd(size: int, fds: list[int]) -> object:
+def open_memfd(text: bytes) -> int:
+    """A file in memory that holds `text`; the caller closes it."""
+    fd = os.memfd_create("netext-settings", os.MFD_CLOEXEC)
+    with os.fdopen(os.dup(fd), "wb") as file:
+        file.write(text)
+    return fd
+
+
+def read_memfd(size: int, fds: list[int]) -> object:
+    """The JSON of `size` bytes in the only one of `fds`. Raises WireError."""
     if len(fds) != 1:
         raise WireError(f"settings_size: one descriptor is needed, not {len(fds)}")
     try:

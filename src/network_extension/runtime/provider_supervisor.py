@@ -40,6 +40,11 @@ def describe_status(status: int) -> str:
     return f"exited with status {os.WEXITSTATUS(status)}"
 
 
+def spawn_process(arguments: list[str], signal_mask: set[int]) -> int:
+    """Start a provider's process in a session of its own; its pid. Raises OSError."""
+    return os.posix_spawn(sys.executable, arguments, os.environ, setsid=True, setsigmask=signal_mask)
+
+
 class ProviderProcess:
     """One provider: its process now, and its history."""
 
@@ -49,6 +54,8 @@ class ProviderProcess:
         self._supervisor, self.index, self.spec, self.config = supervisor, index, spec, config
         self._suffix = f"#{number}" if number > 1 else ""  # the same provider, again: a log must tell them apart
         self.name, self.state = spec, "starting"
+        self.kind = ""
+        """What kind of provider it is; known when it has become ready once."""
         self.pid = 0
         self.failures = 0
         self.cancelled_tasks = 0
@@ -82,9 +89,8 @@ class ProviderProcess:
         # -P: the directory that we happen to be in must not provide modules. Not -I: the user's environment counts.
         arguments = [sys.executable, "-P", "-m", "network_extension.runtime.provider_host"]
         arguments += ["--control-fd", str(theirs.fileno()), self.spec]
-        mask = self._supervisor.signal_mask
         try:
-            self.pid = os.posix_spawn(sys.executable, arguments, os.environ, setsid=True, setsigmask=mask)
+            self.pid = self._supervisor.spawn(arguments, self._supervisor.signal_mask)
         except OSError:
             mine.close()
             raise
@@ -152,12 +158,13 @@ class ProviderProcess:
     def _ready(self, body: dict[str, Any]) -> None:
         self._cancel_timer()
         self.name = str(body.get("class") or self.spec) + self._suffix
+        self.kind = text_field(body, "kind", "")[:40]
         self._change("running")
         self._supervisor.greet(self)
         self.connect()
         restarted = f" again after {self.failures} failure{'s' if self.failures != 1 else ''}" if self.failures else ""
         self._supervisor.report(
-            "provider", f"provider {self.name}: running{restarted} (pid {self.pid}, {body.get('kind')})",
+            "provider", f"provider {self.name}: running{restarted} (pid {self.pid}, {self.kind})",
             provider=self.name, state="running", pid=self.pid,
         )  # fmt: skip
         self._ping_later()
@@ -171,7 +178,8 @@ class ProviderProcess:
         for end in (mine, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         self._send(MessageType.FLOWS, None, (mine.fileno(),))
-        self._supervisor.attach(self.index, self.name, theirs.fileno())
+        body = {"name": self.name, "kind": self.kind, "pid": self.pid}
+        self._supervisor.attach(self.index, body, theirs.fileno())
         mine.close()
         theirs.close()
 
@@ -287,12 +295,18 @@ class ProviderSupervisor:
         hang_timeout: float,
         signal_mask: set[int],
         report: Callable[..., None],
-        attach: Callable[[int, str, int], None],
+        attach: Callable[[int, dict[str, Any], int], None],
         state_changed: Callable[[int, str], None],
         engine_is_there: Callable[[], bool],
         progressed: Callable[[], None],
         grace: float = 5.0,
+        spawn: Callable[[list[str], set[int]], int] = spawn_process,
     ) -> None:
+        """`attach(index, body, descriptor)` takes the body of ATTACH_PROVIDER: {"name", "kind", "pid"}.
+
+        `spawn(arguments, signal mask)` starts a process and returns its pid, or raises OSError.
+        """
+        self.spawn = spawn
         self.reactor, self.hang_timeout, self.signal_mask, self.grace = reactor, hang_timeout, signal_mask, grace
         self.report, self.attach, self._state_changed = report, attach, state_changed
         self.engine_is_there, self.progressed = engine_is_there, progressed

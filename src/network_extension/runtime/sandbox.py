@@ -20,7 +20,7 @@ import signal
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..core.flow_decision import Policy
 from ..core.resolv_conf import name_servers, sandbox_resolv_conf
@@ -245,9 +245,9 @@ class Sandbox:
             self._reactor.unregister(self._engine.fileno())
         self._progress()
 
-    def _attach(self, index: int, name: str, descriptor: int) -> None:
+    def _attach(self, index: int, body: dict[str, Any], descriptor: int) -> None:
         assert self._engine is not None
-        self._engine.send(MessageType.ATTACH_PROVIDER, index, {"name": name}, (descriptor,))
+        self._engine.send(MessageType.ATTACH_PROVIDER, index, body, (descriptor,))
 
     def _provider_state(self, index: int, state: str) -> None:
         self._ready_slots.discard(index)

@@ -43,6 +43,10 @@ Flow channel, engine (E) and provider process (P); control channel, main process
     44   CONFIG         M     {"config"}
     45   PING           M     answer: PONG, from the event loop
     46   PONG           P
+    80   FILTER_EVENTS  E     binary, as the next two: see `runtime/filter_wire`
+    81   FILTER_PART    E
+    82   FILTER_ANSWERS P
+    83   SETTINGS_HELD  E     {"serial"}: the filter settings of that HELLO are in force
 """
 
 from __future__ import annotations
@@ -105,6 +109,10 @@ class MessageType(IntEnum):
     FINISH = 67
     FINISHED = 68
     ENGINE_READY = 69
+    FILTER_EVENTS = 80
+    FILTER_PART = 81
+    FILTER_ANSWERS = 82
+    SETTINGS_HELD = 83
 
 
 # A dict look-up takes a tenth of the time of MessageType(number).

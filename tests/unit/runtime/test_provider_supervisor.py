@@ -48,6 +48,7 @@ class Run:
         self.driver, self.lines, self.states = driver, list[Line](), list[tuple[int, str]]()
         self.links: dict[int, list[Channel]] = {}
         self.names: list[str] = []
+        self.bodies: list[dict[str, Any]] = []
         self.progress = 0
         self.engine_is_there = True
         self.supervisor = ProviderSupervisor(
@@ -65,8 +66,9 @@ class Run:
     def progressed(self) -> None:
         self.progress += 1
 
-    def attached(self, index: int, name: str, descriptor: int) -> None:
-        self.names.append(name)
+    def attached(self, index: int, body: dict[str, Any], descriptor: int) -> None:
+        self.names.append(body["name"])
+        self.bodies.append(body)
         self.links.setdefault(index, []).append(Channel(socket.socket(fileno=os.dup(descriptor))))
 
     def __getitem__(self, index: int) -> ProviderProcess:
