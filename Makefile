@@ -44,6 +44,7 @@ lab: setup-test  ## the tests in network namespaces, with other programs, and th
 .PHONY: bench
 bench: setup-bench  ## speed against native and against other programs, as ratios
 	$(BIN)/python bench/run.py
+	$(BIN)/python bench/filters.py
 
 .PHONY: docs
 docs: setup-test  ## the documentation site, in build/site

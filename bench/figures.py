@@ -93,19 +93,19 @@ def ahead_of_peers(row: Row) -> bool:
     return all(own < peer for peer in peers) if row.less_is_more else all(own > peer for peer in peers)
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[Row], ours: str = OURS) -> str:
     """The results as Markdown: ours against native, then the peers as ratios to native."""
-    head = ("measure", "unit", "native", "netext run", "ratio", "must reach", "")
+    head = ("measure", "unit", "native", ours, "ratio", "must reach", "")
     lines = [
-        (row.name, row.unit, row.text(NATIVE), row.text(OURS), row.ratio_text(OURS), row.goal, row.verdict)
+        (row.name, row.unit, row.text(NATIVE), row.text(ours), row.ratio_text(ours), row.goal, row.verdict)
         for row in rows
     ]
     text = _markdown(head, lines)
-    peers = sorted({way for row in rows for way in row.values} - {NATIVE, OURS})
+    peers = sorted({way for row in rows for way in row.values} - {NATIVE, ours})
     if peers:
-        with_peers = [row for row in rows if {*row.values} - {NATIVE, OURS}]
-        body = [(row.name, *(_peer_text(row, peer) for peer in (OURS, *peers))) for row in with_peers]
-        text += "\n" + _markdown(("median, in units of native's", OURS, *peers), body)
+        with_peers = [row for row in rows if {*row.values} - {NATIVE, ours}]
+        body = [(row.name, *(_peer_text(row, peer) for peer in (ours, *peers))) for row in with_peers]
+        text += "\n" + _markdown(("median, in units of native's", ours, *peers), body)
     return text
 
 

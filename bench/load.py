@@ -3,6 +3,8 @@
     echo PORT                     server: tells each client by which address it is seen, then echoes
     ping HOST PORT COUNT          client: COUNT round trips of 64 bytes on one connection
     hold HOST PORT COUNT          client: COUNT connections that stay open, until standard input ends
+    connect HOST PORT COUNT       client: COUNT connections, one after the other
+    hello HOST PORT COUNT         client: the same, each with a TLS ClientHello that the server has to answer
     send HOST PORT RATE SECONDS   client: datagrams of 1,200 bytes, RATE per second
     count PORT                    server: counts datagrams until standard input ends
     time COUNT COMMAND…           how long a command takes, COUNT times
@@ -19,6 +21,7 @@ import select
 import selectors
 import signal
 import socket
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -100,6 +103,41 @@ def ping(host: str, port: str, count: str) -> None:
 
 
 _SHARES = {"p50": 0.5, "p99": 0.99}
+
+
+def connect(host: str, port: str, count: str, hello: bytes = b"") -> None:
+    """Connections one after the other: how long each connect() took in nanoseconds, and how many a second went.
+
+    They end by reset, or the ports would be used up after 28,000.
+    """
+    address, times, clock = (host, int(port)), [], time.perf_counter_ns
+    reset = struct.pack("ii", 1, 0)
+    begin = clock()
+    for _ in range(int(count)):
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+            start = clock()
+            sock.connect(address)
+            times.append(clock() - start)
+            if hello:
+                sock.send(hello)
+                _receive(sock, GREETING + len(hello))
+    seconds = (clock() - begin) / 1e9
+    times.sort()
+    quantiles = {name: times[min(len(times) - 1, int(len(times) * share))] for name, share in _SHARES.items()}
+    print(json.dumps(quantiles | {"rate": int(count) / seconds, "count": int(count)}))
+
+
+def connect_with_hello(host: str, port: str, count: str) -> None:
+    """As `connect`, with a real ClientHello for server.example on each connection."""
+    import ssl
+
+    context, incoming, outgoing = ssl.create_default_context(), ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname="server.example")
+    try:
+        tls.do_handshake()
+    except ssl.SSLWantReadError:
+        connect(host, port, count, outgoing.read())
 
 
 def hold(host: str, port: str, count: str) -> None:
@@ -216,6 +254,8 @@ def time_command(count: str, *command: str) -> None:
 ACTIONS: dict[str, Callable[..., None]] = {
     "echo": echo,
     "ping": ping,
+    "connect": connect,
+    "hello": connect_with_hello,
     "hold": hold,
     "send": send,
     "count": count,
