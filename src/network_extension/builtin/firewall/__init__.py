@@ -1,0 +1,1 @@
+"""A firewall with rules in a file."""

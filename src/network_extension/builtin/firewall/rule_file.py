@@ -1,0 +1,308 @@
+"""From a file of rules, and the files that it includes, to a `RuleBook`.
+
+    default = "allow"              allow, deny, drop, ask, learn: what becomes of flows that no rule matches
+    include = ["more.toml"]        their rules come after those of this file
+    inspect = true                 look at first bytes where a rule needs a name that is not known
+    [ask]                          how questions are asked
+    [learn]                        where proposed rules are written
+    [[rule]]                       see `rule_keys`
+
+Everything that is wrong is found in one go, and told with file, line and column. Nothing is taken over from a file
+with errors.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from .document import Document, Misfit, RuleError, RuleFileError, check_keys, read_bounded
+from .lists import TargetList
+from .places import Way
+from .rule_keys import KEYS, Table, action_at, action_of, conditions_of, shown
+from .rules import Action, Place, Rule
+
+MOST_RULES = 10_000
+MOST_FILES = 64
+MOST_LIST_BYTES = 64 << 20
+_MAIN_KEYS = ("default", "include", "inspect", "ask", "learn", "log", "rule")
+_INCLUDED_KEYS = ("include", "rule")
+_ASK_KEYS = ("deadline", "udp_deadline", "unanswered", "answers", "socket")
+_LEARN_KEYS = ("file",)
+_LOGS = ("denied", "all", "none")
+LEARN = "learn"
+
+Signature = tuple[int, int, int, int]
+
+
+class AskOptions(NamedTuple):
+    """How questions are asked. Seconds; Apple gives a paused UDP flow ten."""
+
+    deadline: float = 30.0
+    udp_deadline: float = 9.0
+    unanswered: Action = Action.DENY
+    answers: str = ""
+    """The file that answers "for ever" are appended to; "" is `answers.toml` beside the rules."""
+    socket: str = ""
+
+
+class RuleBook(NamedTuple):
+    """Everything that a file of rules says."""
+
+    rules: tuple[Rule, ...]
+    default: Action
+    ask: AskOptions = AskOptions()
+    learn: str = ""
+    """The file for proposed rules; "" does not learn."""
+    inspect: bool = True
+    log: str = "denied"
+    files: tuple[str, ...] = ()
+    """All files that it was read from, lists as well."""
+    warnings: tuple[str, ...] = ()
+
+
+class ListCache:
+    """The lists that are in use; one that has not changed is not read again."""
+
+    def __init__(self) -> None:
+        self._lists: dict[str, tuple[Signature, TargetList]] = {}
+        self._used: set[str] = set()
+
+    def get(self, path: str) -> TargetList:
+        """The list in a file. Raises RuleFileError."""
+        self._used.add(path)
+        signature = signature_of(path)
+        known = self._lists.get(path)
+        if known is not None and known[0] == signature and signature is not None:
+            return known[1]
+        content = read_bounded(path, MOST_LIST_BYTES)
+        if b"\0" in content[:4096]:
+            raise RuleFileError([RuleError(path, 0, 0, "it is no text, so it is no list of names and networks")])
+        found = TargetList(os.path.basename(path), io.StringIO(content.decode("utf-8", "replace")))
+        if signature is not None:
+            self._lists[path] = signature, found
+        return found
+
+    def forget_unused(self) -> None:
+        """Let go of the lists that were not asked for since the last call."""
+        self._lists = {path: each for path, each in self._lists.items() if path in self._used}
+        self._used = set()
+
+
+def signature_of(path: str) -> Signature | None:
+    """What changes whenever a file does: device, inode, size and time; None if there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def load_rules(path: str, lists: ListCache | None = None) -> RuleBook:
+    """The rules in a file. Raises RuleFileError."""
+    return _Loader(lists or ListCache(), {}).load(path)
+
+
+def parse_rules(data: Mapping[str, Any], name: str = "configuration", lists: ListCache | None = None) -> RuleBook:
+    """Rules that are given as data. Raises RuleFileError."""
+    return _Loader(lists or ListCache(), {}).main(Document(name, dict(data), {}, os.getcwd()))
+
+
+def load_answers(path: str, lists: ListCache | None = None) -> tuple[Rule, ...]:
+    """The rules in a file of answers; none if there is no such file. Raises RuleFileError."""
+    if signature_of(path) is None:
+        return ()
+    loader = _Loader(lists or ListCache(), {})
+    loader.included(path)
+    return loader.finish()
+
+
+class _Loader:
+    def __init__(self, lists: ListCache, names: dict[str, Place]) -> None:
+        self._lists, self._names = lists, names
+        self._rules: list[Rule] = []
+        self._documents: list[Document] = []
+        self._files: list[str] = []
+        self._warnings: dict[str, None] = {}
+
+    def load(self, path: str) -> RuleBook:
+        self._files.append(path)
+        return self.main(Document.read(path))
+
+    def main(self, document: Document) -> RuleBook:
+        """Raises RuleFileError with all errors of all files."""
+        table = Table(document.data, ())
+        self._documents.append(document)
+        self._check(document, table, _MAIN_KEYS, "a file of rules")
+        default, learns = self._default(document, table)
+        ask = self._ask(document)
+        inspect = self._one_of(document, table, "inspect", (True, False), True)
+        log = self._one_of(document, table, "log", _LOGS, "denied")
+        learn = self._learn(document, learns)
+        self._rest(document, table, (os.path.realpath(document.name),))
+        rules = self.finish()
+        files = tuple(dict.fromkeys(self._files))
+        return RuleBook(rules, default, ask, learn, inspect, log, files, tuple(self._warnings))
+
+    def included(self, path: str, chain: tuple[str, ...] = ()) -> None:
+        self._files.append(path)
+        document = Document.read(path)
+        self._documents.append(document)
+        table = Table(document.data, ())
+        self._check(document, table, _INCLUDED_KEYS, "an included file")
+        self._rest(document, table, (*chain, os.path.realpath(path)))
+
+    def finish(self) -> tuple[Rule, ...]:
+        errors = [
+            error for document in self._documents for error in sorted(document.errors, key=lambda error: error[1:3])
+        ]
+        if errors:
+            raise RuleFileError(errors)
+        return tuple(self._rules)
+
+    def _check(self, document: Document, table: Table, keys: tuple[str, ...], what: str) -> None:
+        for misfit in check_keys(table.data, keys, table.way, what):
+            document.complain(misfit.way, misfit.text)
+
+    def _default(self, document: Document, table: Table) -> tuple[Action, bool]:
+        if "default" not in table.data:
+            text = 'default is missing: what becomes of flows that no rule matches? Write default = "allow"'
+            document.complain((), f"{text}, deny, drop, ask or learn")
+        elif table.data["default"] == LEARN:
+            return Action.ALLOW, True
+        else:
+            try:
+                allowed = (Action.ALLOW, Action.DENY, Action.DROP, Action.ASK)
+                return action_at(table, "default", allowed), False
+            except Misfit as misfit:
+                document.complain(misfit.way, misfit.text.replace("ask", "ask, learn", 1))
+        return Action.DENY, False
+
+    def _one_of(self, document: Document, table: Table, key: str, allowed: tuple[Any, ...], default: Any) -> Any:
+        value = table.data.get(key, default)
+        if type(value) is not type(default) or value not in allowed:
+            document.complain((*table.way, key), f"{key}: {shown(value)} is none of {', '.join(map(shown, allowed))}")
+            return default
+        return value
+
+    def _table(self, document: Document, key: str, keys: tuple[str, ...]) -> Table:
+        value = document.data.get(key, {})
+        if not isinstance(value, dict):
+            document.complain((key,), f"{key}: a table is needed, not {shown(value)}; write [{key}]")
+            value = {}
+        table = Table(value, (key,))
+        self._check(document, table, keys, f"[{key}]")
+        return table
+
+    def _ask(self, document: Document) -> AskOptions:
+        table, default = self._table(document, "ask", _ASK_KEYS), AskOptions()
+        try:
+            unanswered = default.unanswered
+            if "unanswered" in table.data:
+                unanswered = action_at(table, "unanswered", (Action.ALLOW, Action.DENY, Action.DROP))
+            return AskOptions(
+                _seconds(table, "deadline", default.deadline, 3600),
+                _seconds(table, "udp_deadline", default.udp_deadline, 9.5),
+                unanswered,
+                document.path(table.text("answers")) if "answers" in table.data else "",
+                document.path(table.text("socket")) if "socket" in table.data else "",
+            )
+        except Misfit as misfit:
+            document.complain(misfit.way, misfit.text)
+            return default
+
+    def _learn(self, document: Document, learns: bool) -> str:
+        table = self._table(document, "learn", _LEARN_KEYS)
+        try:
+            if "file" in table.data:
+                return document.path(table.text("file"))
+        except Misfit as misfit:
+            document.complain(misfit.way, misfit.text)
+        return document.path("learned.toml") if learns or "learn" in document.data else ""
+
+    def _rest(self, document: Document, table: Table, chain: tuple[str, ...]) -> None:
+        rules = table.data.get("rule", [])
+        if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
+            document.complain(("rule",), "rule: tables are needed; write [[rule]]")
+            rules = []
+        for number, rule in enumerate(rules):
+            self._rule(document, Table(rule, ("rule", number)), number + 1)
+        if "include" in table.data:
+            self._include(document, table, chain)
+
+    def _rule(self, document: Document, table: Table, number: int) -> None:
+        misfits = check_keys(table.data, KEYS, table.way, "a rule")
+        if len(self._rules) >= MOST_RULES:
+            misfits.append(Misfit(table.way, f"more than {MOST_RULES} rules; put names and networks into lists"))
+        try:
+            if "note" in table.data:
+                table.text("note")
+            rule = self._made(document, table, number)
+        except Misfit as misfit:
+            misfits.append(misfit)
+        else:
+            if not misfits and self._one_of(document, table, "enabled", (True, False), True):
+                self._rules.append(rule)
+        for each in misfits:
+            document.complain(each.way, each.text)
+
+    def _made(self, document: Document, table: Table, number: int) -> Rule:
+        place = Place(document.name, document.spot(table.way).line)
+        name = self._name(document, table, number, place)
+        action = action_of(table)
+        conditions = conditions_of(table, lambda text, way: self._list(document, text, way))
+        return Rule(name, action, conditions, place, table.data.get("until") == "restart")
+
+    def _name(self, document: Document, table: Table, number: int, place: Place) -> str:
+        if "name" not in table.data:
+            return f"rule {number}" if len(self._documents) == 1 else f"{os.path.basename(document.name)} rule {number}"
+        name = table.text("name")
+        if name in self._names:
+            raise Misfit(
+                (*table.way, "name"), f"name: {shown(name)} is the name of the rule at {self._names[name]} too"
+            )
+        self._names[name] = place
+        return name
+
+    def _list(self, document: Document, text: str, way: Way) -> TargetList:
+        path = document.path(text)
+        self._files.append(path)
+        try:
+            found = self._lists.get(path)
+        except RuleFileError as error:
+            raise Misfit(way, f"list: {error}") from None
+        if found.bad_lines:
+            self._warnings[
+                f"{path}: {found.bad_lines} lines are neither names nor networks, and are left out; the first is line"
+                f" {found.first_bad_line}"
+            ] = None
+        if not found.entries:
+            self._warnings[f"{path}: nothing is on this list"] = None
+        return found
+
+    def _include(self, document: Document, table: Table, chain: tuple[str, ...]) -> None:
+        try:
+            for text, way in table.texts("include"):
+                path = document.path(text)
+                if os.path.realpath(path) in chain:
+                    raise Misfit(way, f"include: {text} includes this file, or is it")
+                if len(self._documents) >= MOST_FILES:
+                    raise Misfit(way, f"include: more than {MOST_FILES} files")
+                try:
+                    self.included(path, chain)
+                except RuleFileError as error:
+                    if error.errors[0].line:  # it says itself where
+                        document.errors += error.errors
+                    else:
+                        raise Misfit(way, f"include: {error}") from None
+        except Misfit as misfit:
+            document.complain(misfit.way, misfit.text)
+
+
+def _seconds(table: Table, key: str, default: float, most: float) -> float:
+    value = table.data.get(key, default)
+    if type(value) not in (int, float) or not 0 < value <= most:
+        raise Misfit((*table.way, key), f"{key}: seconds up to {most:g} are needed, not {shown(value)}")
+    return float(value)
