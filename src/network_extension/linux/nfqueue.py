@@ -27,10 +27,12 @@ PACKET, VERDICT, CONFIG = (NFNL_SUBSYS_QUEUE << 8 | kind for kind in (0, 1, 2))
 CFG_CMD, CFG_PARAMS, CFG_QUEUE_MAXLEN, CFG_MASK, CFG_FLAGS = 1, 2, 3, 4, 5
 CFG_CMD_BIND, COPY_PACKET = 1, 2
 FLAG_FAIL_OPEN, FLAG_GSO = 1, 4
-ATTR_PACKET_HDR, ATTR_VERDICT_HDR, ATTR_MARK, ATTR_PAYLOAD, ATTR_CAP_LEN = 1, 2, 3, 10, 13
+ATTR_PACKET_HDR, ATTR_VERDICT_HDR, ATTR_MARK, ATTR_INDEV, ATTR_OUTDEV = 1, 2, 3, 5, 6
+ATTR_PAYLOAD, ATTR_CAP_LEN = 10, 13
 DROP, ACCEPT, REPEAT = 0, 1, 4
 NETLINK_CAP_ACK = 10
 SOL_NETLINK = 270
+SO_RCVBUFFORCE = 33
 
 _PACKET_ID = struct.Struct(">I")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -50,6 +52,14 @@ class HeldPacket(NamedTuple):
     """From the IP header on, at most `copy_range` bytes."""
     length: int
     """Its whole length in bytes."""
+    mark: int = 0
+    """Its packet mark."""
+    hook: int = 0
+    """Where it was queued: 0 prerouting, 1 input, 2 forward, 3 output, 4 postrouting."""
+    indev: int = 0
+    """The number of the interface it came by; 0 for one that was made here."""
+    outdev: int = 0
+    """The number of the interface by which it is to leave; 0 if that is not known yet."""
 
 
 class QueueStatistics(NamedTuple):
@@ -70,6 +80,7 @@ def parse_packet(data: bytes | memoryview) -> HeldPacket | None:
     view = memoryview(data)
     (end,) = _LENGTH.unpack_from(view)
     end, at, number, payload, length = min(end, len(view)), 20, -1, b"", -1
+    mark = hook = indev = outdev = 0
     while at + 4 <= end:
         size, kind = _ATTRIBUTE.unpack_from(view, at)
         if size < 4 or at + size > end:
@@ -78,10 +89,21 @@ def parse_packet(data: bytes | memoryview) -> HeldPacket | None:
             payload = bytes(view[at + 4 : at + size])
         elif kind == ATTR_PACKET_HDR and size >= 8:
             (number,) = _PACKET_ID.unpack_from(view, at + 4)
-        elif kind == ATTR_CAP_LEN and size >= 8:
+            hook = view[at + 10] if size >= 11 else 0
+        elif size < 8:
+            pass
+        elif kind == ATTR_CAP_LEN:
             (length,) = _PACKET_ID.unpack_from(view, at + 4)
+        elif kind == ATTR_OUTDEV:
+            (outdev,) = _PACKET_ID.unpack_from(view, at + 4)
+        elif kind == ATTR_INDEV:
+            (indev,) = _PACKET_ID.unpack_from(view, at + 4)
+        elif kind == ATTR_MARK:
+            (mark,) = _PACKET_ID.unpack_from(view, at + 4)
         at += (size + 3) & ~3
-    return HeldPacket(number, payload, length if length >= 0 else len(payload)) if number >= 0 else None
+    if number < 0:
+        return None
+    return HeldPacket(number, payload, length if length >= 0 else len(payload), mark, hook, indev, outdev)
 
 
 def verdict_message(queue: int, packet: int, verdict: int, mark: int | None = None) -> bytes:
@@ -132,13 +154,17 @@ class Queue:
         maximum: int = 16384,
         fail_open: bool = False,
         batch: int = 256,
+        force_buffer: int = 0,
     ) -> None:
+        """`force_buffer` is the size in bytes of the socket's buffer, beyond rmem_max, for who has CAP_NET_ADMIN."""
         self.socket, self.number, self.overflows = sock, number, 0
         self._batch, self._pending = batch, [b""]
         self._buffer = bytearray(copy_range + 4096)
         self._view = memoryview(self._buffer)
         # rmem_max bounds this; a full socket is what makes the kernel count user_dropped.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        if force_buffer:
+            _force_buffer(sock, force_buffer)
         self._configure(attribute(CFG_CMD, struct.pack(">BBH", CFG_CMD_BIND, 0, 0)))
         flags = FLAG_GSO | (FLAG_FAIL_OPEN if fail_open else 0)
         self._configure(
@@ -197,6 +223,13 @@ class Queue:
     def close(self) -> None:
         """Unbind: the kernel drops what is still held."""
         self.socket.close()
+
+
+def _force_buffer(sock: socket.socket, size: int) -> None:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
+    except PermissionError:
+        pass  # the usual size has to do
 
 
 def statistics(number: int, pid: int | str = "self") -> QueueStatistics | None:

@@ -87,7 +87,7 @@ def queue(kernel: Kernel) -> Queue:
 
 class TestMessages:
     def test_a_packet(self) -> None:
-        assert parse_packet(PACKET) == HeldPacket(42, IP_HEADER, 100)
+        assert parse_packet(PACKET) == HeldPacket(42, IP_HEADER, 100, mark=0x4E450002, hook=3, indev=2, outdev=0)
 
     def test_without_cap_len_the_whole_packet_was_copied(self) -> None:
         assert parse_packet(packet_message(7, b"abcde")) == HeldPacket(7, b"abcde", 5)
