@@ -80,6 +80,7 @@ class Trouble(Enum):
     RAISED = "raised an exception"
     DEAD = "has died"
     STOPPING = "is stopping"
+    QUEUE_FULL = "could not be asked, the packet queue being full"
 
 
 class Action(Enum):
@@ -101,10 +102,12 @@ ON_TROUBLE: dict[tuple[Trouble, Policy], Action] = {
     (Trouble.DEAD, Policy.CLOSED): Action.REFUSE,
     (Trouble.STOPPING, Policy.OPEN): Action.PASS_THROUGH,
     (Trouble.STOPPING, Policy.CLOSED): Action.REFUSE,
+    (Trouble.QUEUE_FULL, Policy.OPEN): Action.PASS_THROUGH,
+    (Trouble.QUEUE_FULL, Policy.CLOSED): Action.REFUSE,
 }
 """PASS_THROUGH here means on to the next provider, and past the last one out into the network."""
 
-_TROUBLE_OF_STATE = {
+TROUBLE_OF_STATE = {
     ProviderState.STARTING: Trouble.STARTING,
     ProviderState.DEAD: Trouble.DEAD,
     ProviderState.STOPPING: Trouble.STOPPING,
@@ -182,7 +185,7 @@ class Decision:
                 continue
             if slot.state is ProviderState.RUNNING:
                 return Step(Action.OFFER, slot, 0, slot.name, "")
-            if (step := self._in_trouble(slot, _TROUBLE_OF_STATE[slot.state], "")) is not None:
+            if (step := self._in_trouble(slot, TROUBLE_OF_STATE[slot.state], "")) is not None:
                 return step
 
     def declined(self) -> Step:
