@@ -20,8 +20,8 @@ class FilterFlow:
     """
 
     __slots__ = (
+        "_identifier",
         "direction",
-        "identifier",
         "interface",
         "local_endpoint",
         "metadata",
@@ -60,7 +60,14 @@ class FilterFlow:
         self.interface = interface
         """The network interface that it uses, where that is known."""
         self.metadata = metadata or FlowMetadata()
-        self.identifier = identifier or uuid.uuid4()
+        self._identifier = identifier
+
+    @property
+    def identifier(self) -> uuid.UUID:
+        """What names the flow; made when it is asked for first, which few filters do."""
+        if self._identifier is None:
+            self._identifier = uuid.uuid4()
+        return self._identifier
 
     @property
     def host_name_source(self) -> str | None:

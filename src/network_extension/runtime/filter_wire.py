@@ -109,6 +109,11 @@ class Answer(NamedTuple):
     text: str = ""
 
 
+def ends_new_flow(verdict: FilterVerdict) -> bool:
+    """Whether a filter that answers a new flow so has nothing more to do with it. Both ends of a channel ask this."""
+    return verdict.kind in _FINAL_KINDS and not (verdict.should_report or verdict.statistics_report_frequency)
+
+
 def pack_events(events: list[tuple[Any, ...]]) -> list[bytes]:
     """The packets for some events."""
     data = marshal.dumps(events)

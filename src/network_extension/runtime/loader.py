@@ -15,19 +15,44 @@ import traceback
 from types import ModuleType
 
 from ..app_proxy import AppProxyProvider
+from ..content_filter import (
+    FilterControlProvider,
+    FilterDataProvider,
+    FilterPacketProvider,
+    FilterProvider,
+)
 from ..errors import ExitCode, ProviderError
 from ..provider import Provider
 from ..transparent_proxy import TransparentProxyProvider
 
 MAX_LISTED = 8
-_BASES = "TransparentProxyProvider or AppProxyProvider"
+_BASES = "TransparentProxyProvider, AppProxyProvider, FilterDataProvider, FilterPacketProvider or FilterControlProvider"
+_ONLY_BASES = (
+    Provider,
+    AppProxyProvider,
+    TransparentProxyProvider,
+    FilterProvider,
+    FilterDataProvider,
+    FilterPacketProvider,
+    FilterControlProvider,
+)
+_WORK: dict[type[Provider], tuple[str, ...]] = {
+    AppProxyProvider: ("handle_new_flow", "handle_new_udp_flow"),
+    FilterDataProvider: ("handle_new_flow", "start_filter"),
+    FilterPacketProvider: ("handle_packet",),
+    FilterControlProvider: ("handle_new_flow", "handle_remediation", "remediation_map", "url_append_string_map"),
+}
+"""What a provider of each kind must define one of; the first is named to who defines none. (A data provider may do
+with settings alone, which `start_filter` applies.)"""
+
+RunnableProvider = AppProxyProvider | FilterProvider
 
 
 class LoaderError(ProviderError):
     """The provider cannot be had; `exit_code` says of which kind the trouble is."""
 
 
-def load_provider(spec: str) -> AppProxyProvider:
+def load_provider(spec: str) -> RunnableProvider:
     """An instance of the provider class that `spec` names. Raises LoaderError."""
     kind = load_provider_class(spec)
     try:
@@ -36,7 +61,7 @@ def load_provider(spec: str) -> AppProxyProvider:
         raise LoaderError(f"provider {spec}: {kind.__name__}() raised {one_line(error)}") from error
 
 
-def load_provider_class(spec: str) -> type[AppProxyProvider]:
+def load_provider_class(spec: str) -> type[RunnableProvider]:
     """The provider class that `spec` names, without making an instance. Raises LoaderError."""
     target, class_name = split_spec(spec)
     module = _import_file(spec, target) if _is_file_spec(target) else _import_module(spec, target)
@@ -135,7 +160,7 @@ def _make_importable(directory: str) -> None:
     sys.path.insert(site[0] if site else len(sys.path), directory)
 
 
-def _named_class(spec: str, module: ModuleType, name: str) -> type[AppProxyProvider]:
+def _named_class(spec: str, module: ModuleType, name: str) -> type[RunnableProvider]:
     found = getattr(module, name, None)
     if found is None:
         raise LoaderError(
@@ -149,7 +174,7 @@ def _named_class(spec: str, module: ModuleType, name: str) -> type[AppProxyProvi
     return found  # type: ignore[return-value]  # _check_class looks at the rest
 
 
-def _only_class(spec: str, module: ModuleType) -> type[AppProxyProvider]:
+def _only_class(spec: str, module: ModuleType) -> type[RunnableProvider]:
     found = _provider_classes(module)
     if not found:
         raise LoaderError(
@@ -167,23 +192,22 @@ def _only_class(spec: str, module: ModuleType) -> type[AppProxyProvider]:
 def _check_class(spec: str, kind: type[Provider]) -> None:
     code = ExitCode.PROVIDER_INVALID
     name = kind.__name__
-    if kind in (Provider, AppProxyProvider, TransparentProxyProvider):
+    if kind in _ONLY_BASES:
         raise LoaderError(f"provider {spec}: {name} is only a base; derive a class from it", exit_code=code)
-    if not issubclass(kind, AppProxyProvider):
+    base = next((base for base in _WORK if issubclass(kind, base)), None)
+    if base is None:
         text = f"{name} is not of a kind that takes flows; derive it from {_BASES}"
         raise LoaderError(f"provider {spec}: {text}", exit_code=code)
     if inspect.isabstract(kind):
         missing = ", ".join(sorted(getattr(kind, "__abstractmethods__", ())))
         raise LoaderError(f"provider {spec}: {name} is abstract; implement {missing}", exit_code=code)
-    if (
-        kind.handle_new_flow is AppProxyProvider.handle_new_flow
-        and kind.handle_new_udp_flow is AppProxyProvider.handle_new_udp_flow
-    ):
-        text = f"{name} overrides nothing: define handle_new_flow(self, flow) in it"
+    if all(getattr(kind, work) is getattr(base, work) for work in _WORK[base]):
+        signature = inspect.signature(getattr(base, _WORK[base][0]))
+        text = f"{name} overrides nothing: define {_WORK[base][0]}({', '.join(signature.parameters)}) in it"
         raise LoaderError(f"provider {spec}: {text}", exit_code=code)
 
 
-def _provider_classes(module: ModuleType) -> list[type[AppProxyProvider]]:
+def _provider_classes(module: ModuleType) -> list[type[RunnableProvider]]:
     """The public provider classes that a module defines; those that it imports only if it defines none."""
     found = [
         value

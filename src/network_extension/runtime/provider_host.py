@@ -2,13 +2,14 @@
 SPEC`.
 
     main ── control channel (START, FLOWS, STOP, …) ──▶ ProviderHost ── calls ──▶ the provider
-    engine ── flow channel (NEW_FLOW, …) ─────────────▶ FlowLink     ── calls ──▶ handle_new_flow
+    engine ── flow channel (NEW_FLOW, …) ─────────────▶ FlowLink     ── calls ──▶ handle_new_flow   (proxies)
+    engine ── flow channel (FILTER_EVENTS, …) ────────▶ FilterHost   ── calls ──▶ handle_new_flow   (filters)
 
-Life: START imports the file, makes the provider and awaits `start_proxy`; READY or START_FAILED tells how
-that went. Flows come as soon as a channel for them is there too. STOP awaits `stop_proxy` and then all work
-that the provider started, both together for the grace period at most; what is left is cancelled and counted
-in STOPPED. Handlers that only wait for a relay to end are cancelled without waiting: the engine, not they,
-moves the bytes.
+Life: START imports the file, makes the provider and awaits `start_proxy` (of a filter: `start_filter`); READY or
+START_FAILED tells how that went. Flows come as soon as a channel for them is there too. STOP awaits `stop_proxy`
+(`stop_filter`) and then all work that the provider started, both together for the grace period at most; what is left
+is cancelled and counted in STOPPED. Handlers that only wait for a relay to end are cancelled without waiting: the
+engine, not they, moves the bytes.
 
 A provider that hangs, crashes or calls os._exit is not this file's concern: main and engine see the end of
 their channels.
@@ -32,13 +33,15 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from ..app_proxy import AppProxyProvider
+from ..content_filter import FilterProvider
 from ..errors import ExitCode
 from ..network_settings import TransparentProxyNetworkSettings, TunnelNetworkSettings
 from ..path import Path
 from ..provider import StopReason
 from .channel import Channel
+from .filter_host import FilterHost
 from .flow_link import FlowLink
-from .loader import LoaderError, load_provider, one_line
+from .loader import LoaderError, RunnableProvider, load_provider, one_line
 from .wire import (
     MessageType,
     WireError,
@@ -64,7 +67,8 @@ class ProviderHost:
         self._spec = spec
         self._name = spec
         self._debug = False
-        self._provider: AppProxyProvider | None = None
+        self._provider: RunnableProvider | None = None
+        self._filter: FilterHost | None = None
         self._settings: TunnelNetworkSettings | None = None
         self._ready = False
         self._path = Path()
@@ -202,8 +206,11 @@ class ProviderHost:
             self._start_failed(str(error), error.exit_code)
             return
         self._name = text_field(body, "name", "")[:200] or type(provider).__name__
-        provider._stage = self
         self._provider = provider
+        if isinstance(provider, FilterProvider):
+            provider._stage = self._filter = FilterHost(provider, self)
+        else:
+            provider._stage = self
         self._configure(object_field(body, "config"))
         provider._default_path = self._path
         if not await self._call_start(provider, body.get("options")) or self._stopping:
@@ -214,15 +221,19 @@ class ProviderHost:
         if self._waiting_link is not None:
             self._link_up(self._waiting_link)
 
-    async def _call_start(self, provider: AppProxyProvider, options: Any) -> bool:
-        work = self._starting = self._loop.create_task(_awaited(provider.start_proxy, options), name="start_proxy")
+    async def _call_start(self, provider: RunnableProvider, options: Any) -> bool:
+        if isinstance(provider, FilterProvider):
+            name, call = "start_filter", _awaited(provider.start_filter)
+        else:
+            name, call = "start_proxy", _awaited(provider.start_proxy, options)
+        work = self._starting = self._loop.create_task(call, name=name)
         try:
             await asyncio.wait([work])
             work.result()
         except asyncio.CancelledError:
             return False
         except Exception as error:
-            text = f"provider {self._name}: start_proxy raised {one_line(error)}"
+            text = f"provider {self._name}: {name} raised {one_line(error)}"
             self._start_failed(text, ExitCode.PROVIDER_FAILED, error)
             return False
         return True
@@ -252,7 +263,10 @@ class ProviderHost:
         old, self._link, self._waiting_link = self._link, None, None
         if old is not None:
             old.close()
-        assert self._provider is not None
+        if self._filter is not None:
+            self._filter.link_up(sock)
+            return
+        assert isinstance(self._provider, AppProxyProvider)
         self._link = FlowLink(sock, self._provider, self)
         self._say_hello()
 
@@ -295,8 +309,9 @@ class ProviderHost:
             self._starting.cancel()
         cancelled = 0
         if self._provider is not None:
-            work = self._guarded("stop_proxy", self._provider.stop_proxy, reason)
-            stopping = self._loop.create_task(work, name="stop_proxy")
+            name = "stop_filter" if isinstance(self._provider, FilterProvider) else "stop_proxy"
+            work = self._guarded(name, getattr(self._provider, name), reason)
+            stopping = self._loop.create_task(work, name=name)
             await asyncio.wait([stopping], timeout=grace)
             self._release_relays()
             cancelled = await self._await_work(deadline)
@@ -333,6 +348,8 @@ class ProviderHost:
         """Send what is left and close the channels."""
         if self._link is not None:
             self._link.close()
+        if self._filter is not None:
+            self._filter.close()
         until = time.monotonic() + 1.0
         while self._control.wants_write and not self._control.eof and time.monotonic() < until:
             select.select([], [self._control.fileno()], [], 0.1)

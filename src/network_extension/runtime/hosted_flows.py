@@ -1,0 +1,399 @@
+"""The flows of a filter, in its own process: questions become calls of the provider, what it returns becomes answers.
+
+Callbacks of one flow come one after the other: what comes while one runs, or while the flow is paused, waits in the
+flow's own queue. Flows never wait for each other. A callback that is no coroutine costs no task.
+
+A filter that raises, or returns what is no verdict, has failed for this flow only: the engine gives the flow what the
+policy says.
+
+Both ends of the channel forget a flow by the same rule (`runtime/filter_link`), so that a million allowed flows leave
+nothing behind: `FilterFlow` objects live on only where the provider keeps them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import socket
+from collections import deque
+from collections.abc import Awaitable
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+from ..content_filter import FilterProvider
+from ..endpoint import Endpoint
+from ..errors import ProviderError
+from ..filter_flow import FilterReport, FilterSocketFlow
+from ..filter_verdicts import (
+    FilterAction,
+    FilterControlVerdict,
+    FilterDataVerdict,
+    FilterNewFlowVerdict,
+    FilterRemediationVerdict,
+    FilterReportEvent,
+    FilterVerdict,
+    VerdictKind,
+)
+from ..metadata import FlowMetadata, ParentProcess, ProcessInfo
+from ..rules import Direction
+from . import filter_wire
+from .filter_wire import KINDS_OF, ends_new_flow, pack_failure, pack_verdict
+from .loader import one_line
+from .wire import WireError
+
+_TYPES = {socket.IPPROTO_TCP: socket.SOCK_STREAM, socket.IPPROTO_UDP: socket.SOCK_DGRAM}
+_UPDATES = {
+    Direction.ANY: filter_wire.UPDATE_ANY,
+    Direction.INBOUND: filter_wire.UPDATE_IN,
+    Direction.OUTBOUND: filter_wire.UPDATE_OUT,
+}
+_DECIDING, _SHOWN, _ENDED = "is being decided", "is being filtered", "has ended"
+_FOR_GOOD = "was decided for good; ask for reports with the verdict to keep it"
+_FAILED = "was left to the policy after an error"
+
+
+class _Call(NamedTuple):
+    """What answers a question: the provider's method, and the type of its verdict."""
+
+    method: str
+    verdict: type[FilterVerdict]
+
+
+_CALLS = {
+    filter_wire.NEW: _Call("handle_new_flow", FilterNewFlowVerdict),
+    filter_wire.DATA_OUT: _Call("handle_outbound_data", FilterDataVerdict),
+    filter_wire.DATA_IN: _Call("handle_inbound_data", FilterDataVerdict),
+    filter_wire.COMPLETE_OUT: _Call("handle_outbound_data_complete", FilterDataVerdict),
+    filter_wire.COMPLETE_IN: _Call("handle_inbound_data_complete", FilterDataVerdict),
+    filter_wire.REMEDIATION: _Call("handle_remediation", FilterRemediationVerdict),
+    filter_wire.CONTROL: _Call("handle_new_flow", FilterControlVerdict),
+    filter_wire.CONTROL_REMEDIATION: _Call("handle_remediation", FilterControlVerdict),
+}
+
+
+class HostedFlow(FilterSocketFlow):
+    """A flow of this process's filter, and what the filter has said about it."""
+
+    __slots__ = ("answered", "number", "paused", "state", "task", "waiting")
+
+    def __init__(self, event: tuple[Any, ...], process: ProcessInfo | None) -> None:
+        # Not FilterFlow.__init__: its keywords would cost as much as the rest of a verdict.
+        (
+            _, self.number, protocol, direction, self.socket_family, local, local_port, remote, remote_port,
+            self.remote_hostname, source, self.url, self.interface, _,
+        ) = event  # fmt: skip
+        self.local_endpoint: Endpoint | None = Endpoint(local, local_port)
+        self.remote_endpoint: Endpoint | None = Endpoint(remote, remote_port) if remote else None
+        self.direction = _DIRECTIONS[direction]
+        self.socket_protocol = protocol
+        self.socket_type = _TYPES.get(protocol, socket.SOCK_RAW)
+        self.metadata = FlowMetadata(process, source)
+        self._identifier = None
+        self.state = _DECIDING
+        self.answered = False
+        """handle_new_flow has been answered, with what is neither a pause nor a call for rules."""
+        self.paused = 0
+        """The question that was answered with a pause."""
+        self.task: asyncio.Task[Any] | None = None
+        self.waiting: deque[tuple[Any, ...]] | None = None
+
+
+_DIRECTIONS = {int(direction): direction for direction in Direction}
+
+
+class FlowsOwner(Protocol):
+    """What hosted flows need of the host that they are in."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that callbacks run in."""
+
+    def answer(self, record: bytes) -> None:
+        """Send a record to the engine, with others of this turn of the event loop."""
+
+    def log(self, level: str, text: str, error: BaseException | None = None) -> None:
+        """One line for the log."""
+
+
+class HostedFlows:
+    """All flows of one filter."""
+
+    def __init__(self, owner: FlowsOwner, provider: FilterProvider) -> None:
+        self._owner, self._provider = owner, provider
+        self.flows: dict[int, HostedFlow] = {}
+        self._processes: dict[int, ProcessInfo] = {}
+        self._rules: asyncio.Task[Any] | None = None
+        """handle_rules_changed, while it runs: flows that are asked about again wait for it."""
+        self._ending: set[asyncio.Task[Any]] = set()
+
+    # What the engine says
+
+    def new(self, event: tuple[Any, ...]) -> None:
+        """NEW, CONTROL, CONTROL_REMEDIATION: the same flow may come again, when there are new rules."""
+        number = event[1]
+        flow = self.flows.get(number)
+        if flow is None:
+            flow = HostedFlow(event, self._processes.get(event[13]))
+            self.flows[number] = flow
+            self._call(flow, (event[0],))
+        else:
+            self._learn(flow, event[9], event[10], event[11], event[7], event[8])
+            flow.state, flow.answered = _DECIDING, False
+            self._ask(flow, (event[0],), wait=self._rules is not None)
+
+    def data(self, event: tuple[Any, ...]) -> None:
+        """DATA_OUT, DATA_IN."""
+        if (flow := self.flows.get(event[1])) is not None:
+            self._ask(flow, (event[0], event[2], event[3]))
+
+    def question(self, event: tuple[Any, ...]) -> None:
+        """COMPLETE_OUT, COMPLETE_IN, REMEDIATION: nothing but the flow comes along."""
+        if (flow := self.flows.get(event[1])) is not None:
+            self._ask(flow, (event[0],))
+
+    def about(self, event: tuple[Any, ...]) -> None:
+        """What was learned about a flow."""
+        if (flow := self.flows.get(event[1])) is not None:
+            self._learn(flow, *event[2:])
+
+    def report(self, event: tuple[Any, ...]) -> None:
+        """What became of a flow."""
+        if (flow := self.flows.get(event[1])) is not None:
+            action, kind = FilterAction(event[2]), FilterReportEvent(event[3])
+            self._ask(flow, (filter_wire.REPORT, FilterReport(flow, action, kind, event[4], event[5])))
+
+    def gone(self, event: tuple[Any, ...]) -> None:
+        """The flow has ended, or is not this filter's any more."""
+        flow = self.flows.pop(event[1], None)
+        if flow is not None:
+            self._end(flow, _ENDED)
+
+    def process(self, event: tuple[Any, ...]) -> None:
+        """A process that later flows refer to by its number."""
+        _, key, pid, start_time, uid, executable, arguments, parents = event
+        self._processes[key] = ProcessInfo(
+            pid, start_time, uid, executable, arguments, tuple(ParentProcess(*parent) for parent in parents)
+        )
+
+    def rules_changed(self, event: tuple[Any, ...]) -> None:
+        """The control provider has new rules."""
+        self._rules = self._handle("handle_rules_changed", self._rules)
+        if self._rules is not None:
+            self._rules.add_done_callback(self._rules_done)
+
+    def end_all(self) -> None:
+        """The engine has gone, and the flows with it."""
+        flows, self.flows = list(self.flows.values()), {}
+        self._processes.clear()
+        for flow in flows:
+            self._end(flow, _ENDED)
+
+    # What the provider asks for
+
+    def resume(self, flow: object, verdict: FilterVerdict) -> None:
+        """End a pause. Raises ProviderError."""
+        known = self._known("resume_flow", flow)
+        if not known.paused:
+            raise ProviderError(f"resume_flow: {known!r} is not paused: it {known.state}")
+        call = _CALLS[known.paused]
+        if not isinstance(verdict, call.verdict):
+            raise ProviderError(
+                f"resume_flow: {known!r} was paused by {call.method}: a {call.verdict.__name__} is needed,"
+                f" not {_type(verdict)}"
+            )
+        if verdict.kind is VerdictKind.PAUSE:
+            raise ProviderError(f"resume_flow: {known!r} is paused already; resume it with another verdict")
+        record = _record("resume_flow", filter_wire.RESUME, known, verdict, KINDS_OF[known.paused])
+        self._settle(known, known.paused, verdict)
+        known.paused = 0
+        self._owner.answer(record)
+        self._go_on(known)
+
+    def update(self, flow: object, verdict: FilterVerdict, direction: Direction) -> None:
+        """Change a verdict. Raises ProviderError."""
+        known = self._known("update_flow", flow)
+        if not isinstance(verdict, FilterDataVerdict):
+            raise ProviderError(f"update_flow: {known!r}: a FilterDataVerdict is needed, not {_type(verdict)}")
+        op = _UPDATES.get(direction)
+        if op is None:
+            raise ProviderError(f"update_flow: {known!r}: {direction!r} is no direction")
+        if known.paused:
+            raise ProviderError(f"update_flow: {known!r} is paused; end that with resume_flow")
+        if not known.answered:
+            raise ProviderError(f"update_flow: {known!r} {known.state}: handle_new_flow has not answered yet")
+        self._owner.answer(_record("update_flow", op, known, verdict, KINDS_OF[op]))
+
+    def _known(self, what: str, flow: object) -> HostedFlow:
+        if not isinstance(flow, HostedFlow):
+            raise ProviderError(f"{what}: a flow of this filter is needed, not {_type(flow)}")
+        if self.flows.get(flow.number) is not flow:
+            raise ProviderError(f"{what}: {flow!r} {flow.state}")
+        return flow
+
+    # Calls
+
+    def _ask(self, flow: HostedFlow, question: tuple[Any, ...], wait: bool = False) -> None:
+        """Call the provider now, or when its turn comes."""
+        if wait or flow.waiting or flow.paused or flow.task is not None:
+            if flow.waiting is None:
+                flow.waiting = deque()
+            flow.waiting.append(question)
+        else:
+            self._call(flow, question)
+
+    def _go_on(self, flow: HostedFlow) -> None:
+        """The next of what waits."""
+        while flow.waiting and not flow.paused and flow.task is None:
+            question = flow.waiting.popleft()
+            if question[0] == filter_wire.REPORT or self.flows.get(flow.number) is flow:
+                self._call(flow, question)
+
+    def _call(self, flow: HostedFlow, question: tuple[Any, ...]) -> None:
+        op = question[0]
+        if op == filter_wire.REPORT:
+            flow.task = self._handle("handle_report", None, question[1])
+            if flow.task is not None:
+                flow.task.add_done_callback(partial(self._reported, flow))
+            return
+        method, expected = _CALLS[op]
+        try:
+            answer = getattr(self._provider, method)(flow, *question[1:])
+        except Exception as error:
+            self._fail(flow, op, f"{method} raised {one_line(error)}", error)
+            return
+        if isinstance(answer, expected):
+            self._answer(flow, op, answer)
+        elif inspect.isawaitable(answer):
+            work = answer if inspect.iscoroutine(answer) else _wait_for(answer)
+            flow.task = self._owner.loop.create_task(work, name=f"{method} of {flow!r}")
+            flow.task.add_done_callback(partial(self._returned, flow, op))
+        else:
+            self._nonsense(flow, op, f"returned {_type(answer)}")
+
+    def _returned(self, flow: HostedFlow, op: int, task: asyncio.Task[Any]) -> None:
+        """A callback that is a coroutine has ended."""
+        self._ending.discard(task)
+        flow.task = None
+        method, expected = _CALLS[op]
+        if task.cancelled():
+            error: BaseException | None = asyncio.CancelledError("it was cancelled")
+        else:
+            error = task.exception()
+        if self.flows.get(flow.number) is not flow:
+            if error is not None and not task.cancelled():
+                self._owner.log("error", f"{method} of {flow!r} raised {one_line(error)}", error)
+        elif error is not None:
+            self._fail(flow, op, f"{method} raised {one_line(error)}", error)
+        elif isinstance(answer := task.result(), expected):
+            self._answer(flow, op, answer)
+        else:
+            self._nonsense(flow, op, f"returned {_type(answer)}")
+        self._go_on(flow)
+
+    def _answer(self, flow: HostedFlow, op: int, verdict: FilterVerdict) -> None:
+        if verdict.kind not in KINDS_OF[op]:
+            self._nonsense(flow, op, f"returned the verdict {_kind(verdict)}")
+            return
+        try:
+            record = pack_verdict(op, flow.number, verdict)
+        except WireError as error:
+            self._nonsense(flow, op, f"returned {error}")
+            return
+        if verdict.kind is VerdictKind.PAUSE:
+            flow.paused, flow.state = op, "is paused"
+        else:
+            self._settle(flow, op, verdict)
+            if (op == filter_wire.NEW and ends_new_flow(verdict)) or op >= filter_wire.CONTROL:
+                del self.flows[flow.number]
+                flow.state = _FOR_GOOD
+        self._owner.answer(record)
+
+    def _settle(self, flow: HostedFlow, op: int, verdict: FilterVerdict) -> None:
+        if verdict.kind is not VerdictKind.NEED_RULES:
+            flow.answered, flow.state = True, _SHOWN
+
+    def _nonsense(self, flow: HostedFlow, op: int, what: str) -> None:
+        method, expected = _CALLS[op]
+        kinds = ", ".join(sorted(kind.value for kind in KINDS_OF[op]))
+        self._fail(flow, op, f"{method} {what}; a {expected.__name__} is needed ({kinds})", None)
+
+    def _fail(self, flow: HostedFlow, op: int, text: str, error: BaseException | None) -> None:
+        """The filter has nothing to say about the flow any more."""
+        self._owner.log("error", f"{flow!r}: {text}", error)
+        if self.flows.pop(flow.number, None) is not None:
+            self._owner.answer(pack_failure(op, flow.number, text))
+        self._end(flow, _FAILED)
+
+    def _end(self, flow: HostedFlow, state: str) -> None:
+        """Nobody waits for what its callbacks still return; reports are delivered all the same."""
+        flow.state, flow.paused = state, 0
+        if flow.task is None:
+            self._go_on(flow)
+        elif not flow.task.get_name().startswith("handle_report"):
+            self._ending.add(flow.task)  # the event loop itself keeps none
+            flow.task.cancel()
+
+    def _learn(
+        self, flow: HostedFlow, host: str | None, source: str | None, url: str | None, remote: str, port: int
+    ) -> None:
+        flow.remote_hostname, flow.url, flow.metadata.name_source = host, url, source
+        if remote:
+            flow.remote_endpoint = Endpoint(remote, port)
+
+    # Callbacks without an answer
+
+    def _handle(self, method: str, before: asyncio.Task[Any] | None, *arguments: object) -> asyncio.Task[Any] | None:
+        """Call one; its task, if it is a coroutine. Errors are logged."""
+        try:
+            result = getattr(self._provider, method)(*arguments)
+        except Exception as error:
+            self._owner.log("error", f"{method} raised {one_line(error)}", error)
+            return before
+        if not inspect.isawaitable(result):
+            return before
+        task: asyncio.Task[Any] = self._owner.loop.create_task(_both(before, result), name=method)
+        self._ending.add(task)
+        task.add_done_callback(partial(self._handled, method))
+        return task
+
+    def _handled(self, method: str, task: asyncio.Task[Any]) -> None:
+        self._ending.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._owner.log("error", f"{method} raised {one_line(error)}", error)
+
+    def _reported(self, flow: HostedFlow, task: asyncio.Task[Any]) -> None:
+        flow.task = None
+        self._go_on(flow)
+
+    def _rules_done(self, task: asyncio.Task[Any]) -> None:
+        if self._rules is task:
+            self._rules = None
+            for flow in list(self.flows.values()):
+                self._go_on(flow)
+
+
+async def _wait_for(answer: Awaitable[Any]) -> Any:
+    return await answer
+
+
+async def _both(before: asyncio.Task[Any] | None, work: Awaitable[Any]) -> None:
+    if before is not None:
+        await asyncio.wait([before])
+    await work
+
+
+def _record(what: str, op: int, flow: HostedFlow, verdict: FilterVerdict, kinds: frozenset[VerdictKind]) -> bytes:
+    if verdict.kind not in kinds:
+        raise ProviderError(f"{what}: {flow!r} cannot be given the verdict {_kind(verdict)} here")
+    try:
+        return pack_verdict(op, flow.number, verdict)
+    except WireError as error:
+        raise ProviderError(f"{what}: {flow!r}: {error}") from None
+
+
+def _kind(verdict: FilterVerdict) -> str:
+    return verdict.kind.value if isinstance(verdict.kind, VerdictKind) else repr(verdict.kind)[:60]
+
+
+def _type(value: object) -> str:
+    return "None" if value is None else type(value).__name__
