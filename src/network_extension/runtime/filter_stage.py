@@ -54,6 +54,7 @@ from .filter_hello import FilterHello
 from .filter_link import FilterLink
 from .filter_wire import Answer
 from .intercepted import TCP, UDP, FlowKey
+from .packet_link import PacketFilterLink, PacketFilters
 
 try:
     from ..core.name_sniffing import NameSniffer
@@ -115,12 +116,12 @@ class FilteredFlow(Interface):
 
 
 class Place:
-    """The slot of a provider that is asked for no flows of its own: control and packet providers."""
+    """The slot of a control provider, which is asked for no flows of its own."""
 
-    __slots__ = ("index", "kind", "name", "state")
+    __slots__ = ("index", "kind", "name", "policy", "state")
 
-    def __init__(self, index: int, name: str, kind: str) -> None:
-        self.index, self.name, self.kind = index, name, kind
+    def __init__(self, index: int, name: str, kind: str, policy: Policy | None = None) -> None:
+        self.index, self.name, self.kind, self.policy = index, name, kind, policy or Policy.OPEN
         self.state = ProviderState.STARTING
 
 
@@ -161,6 +162,8 @@ class FilterStage:
         self._times: list[tuple[float, int]] = []
         self._timer: Timer | None = None
         self._timer_at = _NEVER
+        self.packets = PacketFilters(reactor, deadline=deadline, policy=policy)
+        """The packet filters of the run: `packets.decide(…)`; false where there are none."""
         reactor.after_each_batch(self.flush)
 
     # Filters come and go
@@ -170,11 +173,15 @@ class FilterStage:
         """Whether any provider that decides flows belongs to the run, in whatever state."""
         return bool(self._order)
 
-    def expect(self, index: int, name: str, kind: str) -> FilterSlot | Place:
+    def expect(self, index: int, name: str, kind: str) -> FilterSlot | Place | PacketFilterLink:
         """A provider of this kind belongs to the run; until it is attached its flows get what STARTING gets."""
+        if kind == PACKET:
+            return self.packets.expect(index, name)
         slot = self._slots.get(index)
         if slot is None or slot.kind != kind:
-            slot = FilterSlot(index, name, policy=self._policy) if kind == DATA else Place(index, name, kind)
+            slot = (
+                FilterSlot(index, name, policy=self._policy) if kind == DATA else Place(index, name, kind, self._policy)
+            )
             self._slots[index] = slot
         slot.name, slot.state = name or slot.name, ProviderState.STARTING
         self._sort()
@@ -193,17 +200,22 @@ class FilterStage:
         """A filter's process has a channel: `running(link)` when it has greeted, `lost(link, why)` at its end."""
         if (old := self._links.get(index)) is not None:
             old.end("its process was replaced")
-        link = FilterLink(self._reactor, self, self.expect(index, name, kind), kind, channel, pid)
+        slot = self.expect(index, name, kind)
+        if isinstance(slot, PacketFilterLink):
+            return slot.attach(channel, pid, lost, running)
+        link = FilterLink(self._reactor, self, slot, kind, channel, pid)
         self._links[index], self._callbacks[index] = link, (lost, running)
         return link
 
     def set_state(self, index: int, state: ProviderState) -> None:
         """What the supervisor says about a filter's process."""
-        if (slot := self._slots.get(index)) is not None:
+        slot = self._slots.get(index) or self.packets.get(index)
+        if slot is not None:
             slot.state = state
 
     def forget(self, index: int) -> None:
         """The provider does not belong to the run any more."""
+        self.packets.forget(index)
         if (link := self._links.get(index)) is not None:
             link.end("it was removed")
         self._slots.pop(index, None)
@@ -213,6 +225,7 @@ class FilterStage:
         """Send what was collected for the filters; happens after each batch of events by itself."""
         for link in list(self._links.values()):
             link.flush()
+        self.packets.flush()
 
     def _sort(self) -> None:
         """Every firewall before any inspector, in the order of the run within each. Flows keep the order they got."""
