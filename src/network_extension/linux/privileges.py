@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from ..errors import ConfigurationError
 from .namespaces import (
+    _CAPABILITY_VERSION_3,
     PR_CAP_AMBIENT,
     PR_CAP_AMBIENT_CLEAR_ALL,
     PR_CAPBSET_DROP,
     PR_SET_NO_NEW_PRIVS,
-    _CAPABILITY_VERSION_3,
     _check,
     _libc,
     process_control,
