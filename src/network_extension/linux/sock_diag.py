@@ -1,4 +1,4 @@
-"""Sockets of a network namespace: whose is one (inet_diag), and when is it closed (destroy events).
+"""Sockets of a network namespace: whose is one (inet_diag), when is it closed (destroy events), and ending one.
 
 Both ask over NETLINK_SOCK_DIAG (sock_diag(7)) through a socket that was made in that namespace. Packets are decoded by
 plain functions, which take any bytes.
@@ -10,13 +10,16 @@ ten sockets as with ten thousand, other than reading /proc/net/udp.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 from typing import NamedTuple
 
-from .netlink import NLM_F_REQUEST, NLMSG_ERROR, message, messages
+from ..errors import DatapathError
+from .netlink import NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, error_number, message, messages
 
-NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20
+NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, SOCK_DESTROY = 4, 20, 21
+SKNLGRP_INET_TCP_DESTROY, SKNLGRP_INET6_TCP_DESTROY = 1, 3
 SKNLGRP_INET_UDP_DESTROY, SKNLGRP_INET6_UDP_DESTROY = 2, 4
 SOL_NETLINK, NETLINK_ADD_MEMBERSHIP = 270, 1
 TCP_LISTEN = 10
@@ -34,6 +37,9 @@ _STATE = struct.Struct("=BB")
 _OWNER = struct.Struct("=II")
 _COOKIE = struct.Struct("=II")
 _MESSAGE_SIZE = 72
+
+_UDP_GROUPS = SKNLGRP_INET_UDP_DESTROY, SKNLGRP_INET6_UDP_DESTROY
+_TCP_GROUPS = SKNLGRP_INET_TCP_DESTROY, SKNLGRP_INET6_TCP_DESTROY
 
 SocketAddress = tuple[bytes, int]
 """Address (4 or 16 bytes) and port."""
@@ -70,9 +76,19 @@ def lookup_message(sequence: int, protocol: int, local: SocketAddress, remote: S
     source is remote ("src and dst are swapped for historical reasons", udp_dump_one() in net/ipv4/udp_diag.c), which
     also finds sockets that are bound to no address or connected to nobody, by the rules of delivery.
     """
-    family = socket.AF_INET if len(local[0]) == 4 else socket.AF_INET6
     source, destination = (remote, local) if protocol == socket.IPPROTO_UDP else (local, remote)
-    body = b"".join(
+    return message(SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, sequence, _request(protocol, source, destination))
+
+
+def destroy_message(sequence: int, protocol: int, local: SocketAddress, remote: SocketAddress) -> bytes:
+    """The request that ends the socket at `local` that speaks with `remote`, both as it sees them."""
+    body = _request(protocol, local, remote)
+    return message(SOCK_DESTROY, NLM_F_REQUEST | NLM_F_ACK, sequence, body)
+
+
+def _request(protocol: int, source: SocketAddress, destination: SocketAddress) -> bytes:
+    family = socket.AF_INET if len(source[0]) == 4 else socket.AF_INET6
+    return b"".join(
         (
             _REQUEST.pack(family, protocol, _ALL_STATES),
             _PORTS.pack(source[1], destination[1]),
@@ -81,7 +97,6 @@ def lookup_message(sequence: int, protocol: int, local: SocketAddress, remote: S
             _INTERFACE.pack(0, _NO_COOKIE),
         )
     )
-    return message(SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, sequence, body)
 
 
 def parse_socket(body: bytes | memoryview) -> SocketInfo | None:
@@ -108,10 +123,13 @@ class SocketTable:
         # The answer is there when send() returns; if it ever were not, the engine must not hang on it.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, ANSWER_TIMEOUT)
 
-    def find(self, protocol: int, local: SocketAddress, remote: SocketAddress) -> SocketInfo | None:
+    def find(
+        self, protocol: int, local: SocketAddress, remote: SocketAddress, listeners: bool = False
+    ) -> SocketInfo | None:
         """The socket at `local` that speaks with `remote`; None when there is none, or no answer.
 
-        `protocol` is IPPROTO_TCP or IPPROTO_UDP. Waits for at most 50 ms; about 10 µs are usual.
+        `protocol` is IPPROTO_TCP or IPPROTO_UDP. With `listeners`, also the TCP socket that would take a connection
+        from there. Waits for at most 50 ms; about 10 µs are usual.
         """
         self._sequence = sequence = self._sequence + 1 & 0xFFFFFFFF
         try:
@@ -119,16 +137,33 @@ class SocketTable:
             while True:
                 for kind, number, body in messages(self.socket.recv(4096)):
                     if number == sequence:
-                        return self._answer(kind, protocol, body)
+                        return self._answer(kind, protocol, body, listeners)
         except OSError:
             return None
 
+    def destroy(self, protocol: int, local: SocketAddress, remote: SocketAddress) -> bool:
+        """End a program's socket from outside; whether there was one.
+
+        Its program sees ECONNABORTED, and of TCP the other end gets a reset, which the kernel sends by the usual way:
+        rules must let it out. Needs CAP_NET_ADMIN. Raises DatapathError if the kernel cannot (CONFIG_INET_DIAG_DESTROY)
+        or does not answer.
+        """
+        self._sequence = sequence = self._sequence + 1 & 0xFFFFFFFF
+        try:
+            self.socket.send(destroy_message(sequence, protocol, local, remote))
+            while True:
+                for kind, number, body in messages(self.socket.recv(4096)):
+                    if number == sequence and kind == NLMSG_ERROR:
+                        return _destroyed(error_number(body))
+        except OSError as error:
+            raise DatapathError(f"ending a socket: {error.strerror}", errno=error.errno, object="socket") from error
+
     @staticmethod
-    def _answer(kind: int, protocol: int, body: memoryview) -> SocketInfo | None:
+    def _answer(kind: int, protocol: int, body: memoryview, listeners: bool) -> SocketInfo | None:
         if kind == NLMSG_ERROR:
             return None  # ENOENT; or this kernel has no inet_diag (CONFIG_INET_DIAG)
         found = parse_socket(body)
-        if found is not None and protocol == socket.IPPROTO_TCP and found.state == TCP_LISTEN:
+        if not listeners and found is not None and protocol == socket.IPPROTO_TCP and found.state == TCP_LISTEN:
             return None  # no such connection: the look-up went on to who listens at the local port
         return found
 
@@ -137,14 +172,23 @@ class SocketTable:
         self.socket.close()
 
 
+def _destroyed(number: int) -> bool:
+    if number == errno.ENOENT:
+        return False
+    if number:
+        raise DatapathError(f"ending a socket: {os.strerror(number)}", errno=number, object="socket")
+    return True
+
+
 class DestroyEvents:
     """Tells of every UDP socket that is closed in the namespace in which `sock` was made. Owns `sock`.
 
+    With `tcp` it tells of TCP sockets instead: when the connection is over, TIME_WAIT apart, which is not waited for.
     The kernel tells when the last reference goes, so after the last packet that the socket sent has left
     (sock_diag_broadcast_destroy() in net/core/sock_diag.c, Linux 4.2). No privilege is needed.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, tcp: bool = False) -> None:
         self.socket, self.overflows = sock, 0
         """`overflows` counts how often events were lost; then ask `SocketTable` what is still there."""
         sock.setblocking(False)
@@ -153,7 +197,7 @@ class DestroyEvents:
             # which is the kernel's 0.
             sock.bind((0, 0))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, EVENTS_BUFFER)
-        for group in (SKNLGRP_INET_UDP_DESTROY, SKNLGRP_INET6_UDP_DESTROY):
+        for group in _TCP_GROUPS if tcp else _UDP_GROUPS:
             sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
 
     def fileno(self) -> int:
