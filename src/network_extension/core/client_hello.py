@@ -54,6 +54,18 @@ def read_client_hello(data: bytes) -> ClientHello | None:
     return None
 
 
+def read_handshake(data: bytes) -> ClientHello | None:
+    """As `read_client_hello`, for a handshake without TLS records: the CRYPTO stream of QUIC (RFC 9001 §4)."""
+    if data and data[0] != _CLIENT_HELLO:
+        raise NotTLSError(f"the first handshake message is of type {data[0]}, not a ClientHello")
+    if len(data) < 4:
+        return None
+    end = 4 + int.from_bytes(data[1:4], "big")
+    if end > MAX_LENGTH:
+        raise NotTLSError(f"a ClientHello of {end} bytes")
+    return _Reader(data[4:end]).client_hello() if len(data) >= end else None
+
+
 def _handshake_message(data: bytes) -> bytes | None:
     """Take the first handshake message out of its records (RFC 8446 §5.1); None when its end is not there yet."""
     at, message = 0, bytearray()

@@ -1,0 +1,105 @@
+"""Names from first bytes, in whatever pieces they come."""
+
+from __future__ import annotations
+
+import itertools
+import ssl
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from network_extension.core.name_sniffing import NameSniffer, Sniffed
+
+TCP, UDP = 6, 17
+REQUEST = b"GET /path HTTP/1.1\r\nUser-Agent: test\r\nHost: www.example.com\r\n\r\n"
+
+
+def client_hello(name: str = "www.example.com") -> bytes:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname=name)
+    try:
+        tls.do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    return outgoing.read()
+
+
+HELLO = client_hello()
+
+
+def fed(pieces: list[bytes], port: int = 443) -> tuple[Sniffed | None, NameSniffer]:
+    sniffer, found = NameSniffer(TCP, port), None
+    for piece in pieces:
+        found = found or sniffer.feed(piece)
+    return found, sniffer
+
+
+def test_a_tls_name() -> None:
+    found, sniffer = fed([HELLO])
+    assert found is not None
+    assert (found.host, found.source, found.url) == ("www.example.com", "tls", None)
+    assert sniffer.done
+
+
+def test_a_hello_over_several_records_and_pieces() -> None:
+    body = HELLO[5:]
+    cut = b"".join(
+        b"\x16\x03\x01" + len(part).to_bytes(2, "big") + part for part in (body[:7], body[7:100], body[100:])
+    )
+    found, _ = fed([bytes([byte]) for byte in cut])
+    assert found is not None
+    assert found.host == "www.example.com"
+
+
+def test_an_http_url() -> None:
+    found, _ = fed([REQUEST], 80)
+    assert found == Sniffed("www.example.com", "http", "http://www.example.com/path")
+
+
+@given(st.lists(st.integers(1, len(REQUEST) - 1), max_size=6))
+def test_any_cut_of_a_request(cuts: list[int]) -> None:
+    marks = [0, *sorted(set(cuts)), len(REQUEST)]
+    found, _ = fed([REQUEST[low:high] for low, high in itertools.pairwise(marks)], 80)
+    assert found is not None
+    assert found.host == "www.example.com"
+
+
+@given(st.lists(st.integers(1, len(HELLO) - 1), max_size=6))
+def test_any_cut_of_a_hello(cuts: list[int]) -> None:
+    marks = [0, *sorted(set(cuts)), len(HELLO)]
+    found, _ = fed([HELLO[low:high] for low, high in itertools.pairwise(marks)])
+    assert found is not None
+    assert found.host == "www.example.com"
+
+
+def test_single_bytes_of_a_request() -> None:
+    found, _ = fed([bytes([byte]) for byte in REQUEST], 80)
+    assert found is not None
+    assert found.host == "www.example.com"
+
+
+def test_other_protocols_are_soon_done_with() -> None:
+    for first in (b"SSH-2.0-x\r\n", b"\0\0\0\1", b"EHLO example.com\r\n"):
+        found, sniffer = fed([first])
+        assert (found, sniffer.done) == (None, True)
+
+
+def test_dns_and_raw_flows_are_not_looked_at() -> None:
+    assert NameSniffer(UDP, 53).done
+    assert NameSniffer(1, 0).done
+
+
+@given(st.lists(st.binary(max_size=200), max_size=8), st.sampled_from([TCP, UDP]))
+def test_any_bytes_end_in_a_name_or_none(pieces: list[bytes], protocol: int) -> None:
+    sniffer = NameSniffer(protocol, 443)
+    for piece in pieces:
+        sniffer.feed(piece)
+
+
+def test_memory_is_bounded() -> None:
+    sniffer = NameSniffer(TCP, 443)
+    sniffer.feed(b"\x16\x03\x01\x40\x00\x01\x00\xff\xff" + bytes(100))
+    for _ in range(100):
+        sniffer.feed(bytes(16389))
+    assert sniffer.done
+    assert not sniffer._data
