@@ -14,11 +14,16 @@ def is_wild(text: str) -> bool:
     return not _WILD.isdisjoint(text)
 
 
+def literal(text: str) -> str:
+    """A pattern that fits this text and nothing else."""
+    return re.sub(r"[*?\[]", r"[\g<0>]", text)
+
+
 def text_pattern(glob: str) -> re.Pattern[str]:
     """A pattern over plain text: `*` is anything at all, `?` one character, `[ab]` one of these."""
     # Each star takes as little as it can and never comes back for more ((?>…)): where every star stands for anything,
     # that finds all there is to find, in a time that grows with the text and not with its square.
-    first, *rest = [_tokens(part, "[\\s\\S]") for part in re.split(r"\*+", glob)]
+    first, *rest = "".join(_tokens(glob, "[\\s\\S]", {1: "\0", 2: "\0"})).split("\0")
     if not rest:
         return re.compile(first + r"\Z")
     middle = "".join(f"(?>[\\s\\S]*?{part})" for part in rest[:-1])
@@ -27,34 +32,28 @@ def text_pattern(glob: str) -> re.Pattern[str]:
 
 def path_pattern(glob: str) -> re.Pattern[str]:
     """A pattern over a path: `*` stays within one part of it, `**` does not. Raises ValueError for too many stars."""
-    parts = re.split(r"(\*+)", glob)
-    if len(parts) // 2 > MOST_STARS_IN_A_PATH:
+    if len(re.findall(r"\*+", glob)) > MOST_STARS_IN_A_PATH:
         raise ValueError(f"more than {MOST_STARS_IN_A_PATH} stars")
-    stars = {0: "", 1: "[^/]*"}
-    return re.compile(
-        "".join(
-            stars.get(len(part), "[\\s\\S]*") if index % 2 else _tokens(part, "[^/]")
-            for index, part in enumerate(parts)
-        )
-        + r"\Z"
-    )
+    return re.compile("".join(_tokens(glob, "[^/]", {1: "[^/]*", 2: "[\\s\\S]*"})) + r"\Z")
 
 
-def _tokens(text: str, one: str) -> str:
-    """A regular expression for text without stars. A bracket that is never closed is a bracket."""
-    out, at = [], 0
-    while at < len(text):
-        char = text[at]
-        at += 1
-        if char == "?":
-            out.append(one)
-        elif char == "[" and (end := text.find("]", at + (2 if text[at : at + 1] in ("!", "^") else 1))) > 0:
-            inside, at = text[at:end], end + 1
-            negated = inside[:1] in ("!", "^")
-            out.append(f"[{'^' if negated else ''}{_class(inside[1:] if negated else inside)}]")
+_TOKEN = re.compile(r"\*+|\?|\[[!^]?[^\]]+\]|[\s\S]")
+
+
+def _tokens(glob: str, one: str, stars: dict[int, str]) -> list[str]:
+    """The pieces of a regular expression. A bracket that is never closed is a bracket."""
+    pieces = []
+    for token in _TOKEN.findall(glob):
+        if token[0] == "*":
+            pieces.append(stars[min(len(token), 2)])
+        elif token == "?":
+            pieces.append(one)
+        elif token[0] == "[" and len(token) > 2:
+            negated = token[1] in "!^" and len(token) > 3
+            pieces.append(f"[{'^' if negated else ''}{_class(token[2 if negated else 1 : -1])}]")
         else:
-            out.append(re.escape(char))
-    return "".join(out)
+            pieces.append(re.escape(token))
+    return pieces
 
 
 def _class(text: str) -> str:

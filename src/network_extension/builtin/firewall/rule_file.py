@@ -58,8 +58,6 @@ class RuleBook(NamedTuple):
     """The file for proposed rules; "" does not learn."""
     inspect: bool = True
     log: str = "denied"
-    files: tuple[str, ...] = ()
-    """All files that it was read from, lists as well."""
     warnings: tuple[str, ...] = ()
 
 
@@ -100,36 +98,49 @@ def signature_of(path: str) -> Signature | None:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def load_rules(path: str, lists: ListCache | None = None) -> RuleBook:
-    """The rules in a file. Raises RuleFileError."""
-    return _Loader(lists or ListCache(), {}).load(path)
+Files = dict[str, Signature | None]
+"""Files that were read, lists as well, and how each was just before."""
 
 
-def parse_rules(data: Mapping[str, Any], name: str = "configuration", lists: ListCache | None = None) -> RuleBook:
+def load_rules(path: str, lists: ListCache | None = None, files: Files | None = None) -> RuleBook:
+    """The rules in a file. `files` is filled, also when this raises RuleFileError."""
+    loader = _Loader(lists, files)
+    return loader.main(loader.read(path))
+
+
+def parse_rules(
+    data: Mapping[str, Any], name: str = "configuration", lists: ListCache | None = None, files: Files | None = None
+) -> RuleBook:
     """Rules that are given as data. Raises RuleFileError."""
-    return _Loader(lists or ListCache(), {}).main(Document(name, dict(data), {}, os.getcwd()))
+    return _Loader(lists, files).main(Document(name, dict(data), {}, os.getcwd()))
 
 
-def load_answers(path: str, lists: ListCache | None = None) -> tuple[Rule, ...]:
+def load_answers(path: str, files: Files | None = None) -> tuple[Rule, ...]:
     """The rules in a file of answers; none if there is no such file. Raises RuleFileError."""
+    loader = _Loader(None, files)
     if signature_of(path) is None:
+        loader.note(path)
         return ()
-    loader = _Loader(lists or ListCache(), {})
     loader.included(path)
     return loader.finish()
 
 
 class _Loader:
-    def __init__(self, lists: ListCache, names: dict[str, Place]) -> None:
-        self._lists, self._names = lists, names
+    def __init__(self, lists: ListCache | None, files: Files | None) -> None:
+        self._lists = ListCache() if lists is None else lists
+        self._files: Files = {} if files is None else files
+        self._names: dict[str, Place] = {}
         self._rules: list[Rule] = []
         self._documents: list[Document] = []
-        self._files: list[str] = []
         self._warnings: dict[str, None] = {}
 
-    def load(self, path: str) -> RuleBook:
-        self._files.append(path)
-        return self.main(Document.read(path))
+    def note(self, path: str) -> str:
+        """A file is about to be read."""
+        self._files[path] = signature_of(path)
+        return path
+
+    def read(self, path: str) -> Document:
+        return Document.read(self.note(path))
 
     def main(self, document: Document) -> RuleBook:
         """Raises RuleFileError with all errors of all files."""
@@ -143,12 +154,10 @@ class _Loader:
         learn = self._learn(document, learns)
         self._rest(document, table, (os.path.realpath(document.name),))
         rules = self.finish()
-        files = tuple(dict.fromkeys(self._files))
-        return RuleBook(rules, default, ask, learn, inspect, log, files, tuple(self._warnings))
+        return RuleBook(rules, default, ask, learn, inspect, log, tuple(self._warnings))
 
     def included(self, path: str, chain: tuple[str, ...] = ()) -> None:
-        self._files.append(path)
-        document = Document.read(path)
+        document = self.read(path)
         self._documents.append(document)
         table = Table(document.data, ())
         self._check(document, table, _INCLUDED_KEYS, "an included file")
@@ -268,9 +277,8 @@ class _Loader:
 
     def _list(self, document: Document, text: str, way: Way) -> TargetList:
         path = document.path(text)
-        self._files.append(path)
         try:
-            found = self._lists.get(path)
+            found = self._lists.get(self.note(path))
         except RuleFileError as error:
             raise Misfit(way, f"list: {error}") from None
         if found.bad_lines:
