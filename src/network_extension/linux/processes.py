@@ -47,7 +47,7 @@ class ProcessFinder:
         number = inode() if callable(inode) else inode
         pid = self._search(f"socket:[{number}]") if number else 0
         if not pid:
-            living = [candidate for candidate in self.tree() if _status(candidate) is not None]
+            living = [candidate for candidate in self.tree() if status_of(candidate) is not None]
             pid = living[0] if len(living) == 1 and not (number and _may_look(living[0])) else 0
         return self.describe(pid) if pid else None
 
@@ -67,11 +67,11 @@ class ProcessFinder:
         Remembered as long as pid, start time, parent, executable and the place of its arguments in memory (which exec
         changes, even to the same program) stay the same.
         """
-        status = _status(pid)
+        status = status_of(pid)
         if status is None:
             return None
         parent, start_time, stack, arguments = status
-        executable = _executable(pid)
+        executable = executable_of(pid)
         key = (start_time, parent, stack, arguments, executable)
         known = self._cache.get(pid)
         if known is not None and known[0] == key:
@@ -79,7 +79,7 @@ class ProcessFinder:
         if not executable and not _read(f"/proc/{pid}/cmdline", 1):
             return None  # a kernel thread has neither
         info = ProcessInfo(
-            pid, start_time, _user(pid), executable or _name(pid), _arguments(pid), self._parents(pid, parent)
+            pid, start_time, user_of(pid), executable or name_of(pid), arguments_of(pid), self._parents(pid, parent)
         )
         if len(self._cache) >= MAX_CACHE:
             self._cache.clear()
@@ -90,10 +90,10 @@ class ProcessFinder:
         """The chain upwards, the root of the tree last; short where the process has left the tree."""
         chain: list[ParentProcess] = []
         while pid not in self._roots and parent > 1 and len(chain) < MAX_PARENTS:
-            status, namespace = _status(parent), _namespace(parent)
+            status, namespace = status_of(parent), _namespace(parent)
             if status is None or (namespace and namespace != self._known_namespace()):
                 break  # a daemon, whose parent is outside of the sandbox
-            chain.append(ParentProcess(parent, _executable(parent) or _name(parent)))
+            chain.append(ParentProcess(parent, executable_of(parent) or name_of(parent)))
             pid, parent = parent, status[0]
         return tuple(chain)
 
@@ -190,7 +190,7 @@ def _read(path: str, size: int) -> bytes:
         os.close(descriptor)
 
 
-def _status(pid: int) -> tuple[int, int, int, int] | None:
+def status_of(pid: int) -> tuple[int, int, int, int] | None:
     """Parent, start time, and the addresses of stack and arguments (0 where we may not know); None for the dead.
 
     Fields 4, 22, 28 and 48 of /proc/PID/stat. The name before them may hold spaces and parentheses.
@@ -211,7 +211,7 @@ def _children(pid: int) -> Iterator[int]:
         yield from map(int, _read(f"/proc/{pid}/task/{thread}/children", 65536).split())
 
 
-def _executable(pid: int) -> str:
+def executable_of(pid: int) -> str:
     """The path of a process's program, one line of valid text; "" when there is none or it may not be known."""
     try:
         return printable(os.readlink(f"/proc/{pid}/exe"))
@@ -219,12 +219,12 @@ def _executable(pid: int) -> str:
         return ""
 
 
-def _name(pid: int) -> str:
+def name_of(pid: int) -> str:
     """The name that the kernel keeps, at most 15 bytes."""
     return printable(_read(f"/proc/{pid}/comm", 64).decode("utf-8", "backslashreplace").strip())
 
 
-def _arguments(pid: int) -> tuple[str, ...]:
+def arguments_of(pid: int) -> tuple[str, ...]:
     """The command line; its words are valid text, and may hold line breaks as they were given."""
     data = _read(f"/proc/{pid}/cmdline", MAX_ARGUMENTS)
     if not data:
@@ -232,7 +232,7 @@ def _arguments(pid: int) -> tuple[str, ...]:
     return tuple(word.decode("utf-8", "backslashreplace") for word in data.removesuffix(b"\0").split(b"\0"))
 
 
-def _user(pid: int) -> int:
+def user_of(pid: int) -> int:
     """The effective user. The owner of /proc/PID will not do: it is root for a process that may not be looked at."""
     for line in _read(f"/proc/{pid}/status", 4096).splitlines():
         if line.startswith(b"Uid:"):
