@@ -423,8 +423,6 @@ class NftSocket:
 
     def __init__(self, sock: socket.socket | None = None) -> None:
         self.socket = sock or socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
-        if not self.socket.getsockname()[0]:
-            self.socket.bind((0, 0))
         self.socket.settimeout(_ANSWER_TIMEOUT)
         self._sequence = 0
 
