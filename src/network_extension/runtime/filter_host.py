@@ -83,7 +83,7 @@ class FilterHost:
             filter_wire.DATA_IN: flows.data,
             filter_wire.COMPLETE_OUT: flows.question,
             filter_wire.COMPLETE_IN: flows.question,
-            filter_wire.REMEDIATION: flows.question,
+            filter_wire.REMEDIATION: flows.new,
             filter_wire.ABOUT: flows.about,
             filter_wire.REPORT: flows.report,
             filter_wire.GONE: flows.gone,

@@ -23,7 +23,7 @@ from .filter_wire import Answer, ends_new_flow, is_answers, pack_events, unpack_
 from .wire import MessageType, WireError, decode
 
 if TYPE_CHECKING:
-    from .filter_stage import FilteredFlow
+    from .filtered_flow import FilteredFlow
 
 MOST_FLOWS = 65536
 """Flows that one filter has at a time: waiting, paused, shown data or reported."""
@@ -81,7 +81,7 @@ class FilterLink:
     # To the filter
 
     def show(self, op: int, flow: FilteredFlow) -> None:
-        """Ask about a flow that the filter need not know: NEW, CONTROL, CONTROL_REMEDIATION."""
+        """Ask about a flow that the filter need not know: NEW, REMEDIATION, CONTROL, CONTROL_REMEDIATION."""
         self.flows[flow.id] = flow
         process = flow.process
         local, remote = flow.local, flow.remote
@@ -113,10 +113,6 @@ class FilterLink:
         """A direction has ended."""
         op = filter_wire.COMPLETE_OUT if direction is Direction.OUTBOUND else filter_wire.COMPLETE_IN
         self._events.append((op, flow.id))
-
-    def remediation(self, flow: FilteredFlow) -> None:
-        """The user asks for access."""
-        self._events.append((filter_wire.REMEDIATION, flow.id))
 
     def about(self, flow: FilteredFlow) -> None:
         """Names and remote endpoint as they are known now."""

@@ -16,12 +16,10 @@ no reference. Only flows that wait, that are shown, or that filters want reports
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
-from typing import Protocol as Interface
 
 from ..core.filter_decision import (
     AppendString,
@@ -32,7 +30,6 @@ from ..core.filter_decision import (
     Drop,
     FilterLimits,
     FilterMisuse,
-    FilterSlot,
     FlowFilter,
     Hold,
     Open,
@@ -41,234 +38,55 @@ from ..core.filter_decision import (
     Report,
     Step,
 )
-from ..core.filter_rule_matching import FilterRuleMatcher
-from ..core.flow_decision import Policy, ProviderState, Trouble
+from ..core.flow_decision import Policy, Trouble
 from ..core.rule_matching import FlowFacts
-from ..filter_verdicts import FilterAction, FilterControlVerdict, FilterReportEvent, FilterVerdict
-from ..linux.reactor import Reactor, Timer
-from ..metadata import ProcessInfo
+from ..filter_verdicts import (
+    FilterAction,
+    FilterReportEvent,
+    FilterVerdict,
+    VerdictKind,
+)
+from ..linux.reactor import Reactor
 from ..rules import Direction, Protocol
 from . import filter_wire
-from .channel import Channel
-from .filter_hello import FilterHello
 from .filter_link import FilterLink
+from .filter_remediation import HOLD_ALL, LONGEST_STAND_IN, Remediation, StandIn, asks_for_page, is_appended
+from .filter_roster import CONTROL, DATA, PACKET, FilterRoster
+from .filter_times import FlowTimes
 from .filter_wire import Answer
-from .intercepted import TCP, UDP, FlowKey
-from .packet_link import PacketFilterLink, PacketFilters
+from .filtered_flow import NEVER, Access, FilteredFlow, FlowWatch
+from .intercepted import TCP, UDP
 
-try:
-    from ..core.name_sniffing import NameSniffer
-except ImportError:  # until it is there
-    NameSniffer = None
+__all__ = ["CONTROL", "DATA", "PACKET", "FilterStage", "FilteredFlow"]
 
-DATA, CONTROL, PACKET = "filter-data", "filter-control", "filter-packet"
+OUTBOUND, INBOUND = Direction.OUTBOUND, Direction.INBOUND
 _RULE_PROTOCOL = {TCP: Protocol.TCP, UDP: Protocol.UDP}
 _UPDATES = {
     filter_wire.UPDATE_ANY: Direction.ANY,
-    filter_wire.UPDATE_IN: Direction.INBOUND,
-    filter_wire.UPDATE_OUT: Direction.OUTBOUND,
+    filter_wire.UPDATE_IN: INBOUND,
+    filter_wire.UPDATE_OUT: OUTBOUND,
 }
-_NEVER = float("inf")
+_OF_CONTROL = (filter_wire.CONTROL, filter_wire.CONTROL_REMEDIATION)
+_ALLOW, _DROP = FilterVerdict(VerdictKind.ALLOW), FilterVerdict(VerdictKind.DROP)
 
 
-class FilteredFlow(Interface):
-    """One flow, as a datapath gives it. All attributes can be set; ends are as seen from this machine's program."""
-
-    id: int
-    key: FlowKey
-    """(protocol, source, port, destination, port), as the first packet has them: from who began the flow."""
-    protocol_number: int
-    direction: Direction
-    """OUTBOUND: a program of this machine began it."""
-    host: str | None
-    name_source: str | None
-    url: str | None
-    interface: str | None
-    process: ProcessInfo | None
-    filter: FlowFilter | None
-    """The stage's; None before `admit`, and again when the stage has forgotten the flow."""
-    by: str
-    reason: str
-
-    @property
-    def local(self) -> tuple[str, int]:
-        """The program's end."""
-
-    @property
-    def remote(self) -> tuple[str, int]:
-        """The far end."""
-
-    def filter_open(self, hold_inbound: bool, hold_outbound: bool) -> None:
-        """Let the first packet go. A direction that is held gives its bytes to `FilterStage.received`, and keeps
-        them; (False, False) is final unless `filter_hold` or `filter_drop` comes later."""
-
-    def filter_pass(self, direction: Direction, up_to: int) -> None:
-        """Bytes [0, up_to) of the direction may move; from FLOW_BYTES_MAX on it is not held any more."""
-
-    def filter_hold(self, direction: Direction) -> None:
-        """A direction that passed freely is held from now on."""
-
-    def filter_drop(self, silent: bool, page: bytes | None) -> None:
-        """End the flow: refuse it to the program, or say nothing. `page` is an HTTP response for the program."""
-
-    def filter_counts(self) -> tuple[int, int]:
-        """Bytes in and out so far."""
-
-
-class Place:
-    """The slot of a control provider, which is asked for no flows of its own."""
-
-    __slots__ = ("index", "kind", "name", "policy", "state")
-
-    def __init__(self, index: int, name: str, kind: str, policy: Policy | None = None) -> None:
-        self.index, self.name, self.kind, self.policy = index, name, kind, policy or Policy.OPEN
-        self.state = ProviderState.STARTING
-
-
-class _Watch:
-    """What the stage keeps of a flow beside its FlowFilter."""
-
-    __slots__ = ("armed", "control", "decided", "flow", "host", "key", "sniffer", "statistics")
-
-    def __init__(self, flow: FilteredFlow) -> None:
-        self.flow = flow
-        self.key, self.host = flow.key, flow.host
-        self.armed = _NEVER
-        """The earliest time in the stage's heap at which this flow is looked at."""
-        self.decided = False
-        self.control: int | None = None
-        """The index of the filter that needs rules, while a control provider is asked."""
-        self.sniffer: Any = None
-        self.statistics: dict[int, float] | None = None
-
-
-class FilterStage:
-    """All filters of a run. `deadline` is what a filter has for an answer, in seconds."""
+class FilterStage(FilterRoster):
+    """All filters of a run, and the flows that they are asked about. `deadline` is what a filter has for an answer."""
 
     def __init__(self, reactor: Reactor, *, deadline: float, policy: Policy | None, log: Callable[..., None]) -> None:
-        self._reactor, self._policy, self._log = reactor, policy, log
+        super().__init__(reactor, deadline=deadline, policy=policy)
+        self._log = log
         self._limits = FilterLimits(deadline=deadline)
+        self._longest_stand_in = min(LONGEST_STAND_IN, deadline / 2)
         self.decided: Callable[[Any], None] = lambda flow: None
         """Called once for each flow when what becomes of it is final; `flow.by` and `flow.reason` are set."""
-        self._slots: dict[int, FilterSlot | Place] = {}
-        self._order: tuple[FilterSlot, ...] = ()
-        self._links: dict[int, FilterLink] = {}
-        self._callbacks: dict[int, tuple[Callable[..., None], Callable[..., None]]] = {}
-        self._flows: dict[int, _Watch] = {}
+        self._flows: dict[int, FlowWatch] = {}
+        self._times = FlowTimes(reactor, self._flows, self._look)
         self._steps: deque[tuple[FilteredFlow, Step]] = deque()
         self._touched: dict[int, FilteredFlow] = {}
         self._over: set[int] = set()
         self._stepping = False
-        self._times: list[tuple[float, int]] = []
-        self._timer: Timer | None = None
-        self._timer_at = _NEVER
-        self.packets = PacketFilters(reactor, deadline=deadline, policy=policy)
-        """The packet filters of the run: `packets.decide(…)`; false where there are none."""
-        reactor.after_each_batch(self.flush)
-
-    # Filters come and go
-
-    @property
-    def has_filters(self) -> bool:
-        """Whether any provider that decides flows belongs to the run, in whatever state."""
-        return bool(self._order)
-
-    def expect(self, index: int, name: str, kind: str) -> FilterSlot | Place | PacketFilterLink:
-        """A provider of this kind belongs to the run; until it is attached its flows get what STARTING gets."""
-        if kind == PACKET:
-            return self.packets.expect(index, name)
-        slot = self._slots.get(index)
-        if slot is None or slot.kind != kind:
-            slot = (
-                FilterSlot(index, name, policy=self._policy) if kind == DATA else Place(index, name, kind, self._policy)
-            )
-            self._slots[index] = slot
-        slot.name, slot.state = name or slot.name, ProviderState.STARTING
-        self._sort()
-        return slot
-
-    def attach(
-        self,
-        index: int,
-        name: str,
-        kind: str,
-        channel: Channel,
-        pid: int = 0,
-        lost: Callable[[FilterLink, str], None] = lambda link, why: None,
-        running: Callable[[FilterLink], None] = lambda link: None,
-    ) -> FilterLink:
-        """A filter's process has a channel: `running(link)` when it has greeted, `lost(link, why)` at its end."""
-        if (old := self._links.get(index)) is not None:
-            old.end("its process was replaced")
-        slot = self.expect(index, name, kind)
-        if isinstance(slot, PacketFilterLink):
-            return slot.attach(channel, pid, lost, running)
-        link = FilterLink(self._reactor, self, slot, kind, channel, pid)
-        self._links[index], self._callbacks[index] = link, (lost, running)
-        return link
-
-    def set_state(self, index: int, state: ProviderState) -> None:
-        """What the supervisor says about a filter's process."""
-        slot = self._slots.get(index) or self.packets.get(index)
-        if slot is not None:
-            slot.state = state
-
-    def forget(self, index: int) -> None:
-        """The provider does not belong to the run any more."""
-        self.packets.forget(index)
-        if (link := self._links.get(index)) is not None:
-            link.end("it was removed")
-        self._slots.pop(index, None)
-        self._sort()
-
-    def flush(self) -> None:
-        """Send what was collected for the filters; happens after each batch of events by itself."""
-        for link in list(self._links.values()):
-            link.flush()
-        self.packets.flush()
-
-    def _sort(self) -> None:
-        """Every firewall before any inspector, in the order of the run within each. Flows keep the order they got."""
-        data = [slot for slot in self._slots.values() if isinstance(slot, FilterSlot)]
-        self._order = tuple(sorted(data, key=lambda slot: (slot.grade, slot.index)))
-
-    # What links say
-
-    def greeted(self, link: FilterLink, hello: FilterHello) -> None:
-        """HELLO: grade and settings hold for every flow from now on."""
-        slot = self._slots.get(link.slot.index)
-        if slot is None or slot is not link.slot:
-            return
-        if isinstance(slot, FilterSlot):
-            slot.grade = hello.grade
-            slot.matcher = FilterRuleMatcher(hello.settings) if hello.settings is not None else None
-            self._sort()
-        if slot.state is ProviderState.STARTING:
-            slot.state = ProviderState.RUNNING
-            self._callbacks[slot.index][1](link)
-
-    def link_ended(self, link: FilterLink, flows: list[FilteredFlow], why: str) -> None:
-        """Its policy decides what waits for it."""
-        index = link.slot.index
-        lost = self._callbacks[index][0]
-        if self._links.get(index) is link:  # else the provider is back on another link
-            del self._links[index]
-            self._slots[index].state = ProviderState.DEAD
-        lost(link, why)
-        for flow in flows:
-            self._troubled(link, flow, Trouble.DEAD, why)
-
-    def answered(self, link: FilterLink, answer: Answer, flow: FilteredFlow | None) -> None:
-        """An answer, about a flow that the filter has, or about none."""
-        if flow is not None and flow.filter is not None:
-            handler = self._ANSWERS.get(answer.op)
-            if handler is not None and link.kind == _KIND_OF.get(answer.op, link.kind):
-                try:
-                    handler(self, link, answer, flow, flow.filter)
-                except FilterMisuse:
-                    pass  # it crossed a deadline, or a change of the flow's state, on its way
-        elif answer.op == filter_wire.NOTIFY_RULES and link.kind == CONTROL:
-            self._rules_changed()
+        self._remediation = Remediation()
 
     # What the datapath says
 
@@ -281,7 +99,7 @@ class FilterStage:
         flow.filter = FlowFilter(
             self._order, _facts(flow), is_datagram=number != TCP, protocol=number, limits=self._limits
         )
-        self._flows[flow.id] = _Watch(flow)
+        self._flows[flow.id] = FlowWatch(flow)
         self._carry_out(flow, flow.filter.start(self._reactor.clock()))
 
     def received(self, flow: FilteredFlow, direction: Direction, data: bytes) -> None:
@@ -289,7 +107,7 @@ class FilterStage:
         if flow.filter is None:
             return
         watch = self._flows[flow.id]
-        if direction is Direction.OUTBOUND and flow.direction is Direction.OUTBOUND and watch.sniffer is not False:
+        if not watch.sniffed and direction is OUTBOUND and flow.direction is OUTBOUND:
             self._sniff(watch, data)
         if flow.host != watch.host or flow.key is not watch.key:
             self._tell_about(watch)
@@ -347,16 +165,23 @@ class FilterStage:
             link.show(filter_wire.NEW, flow)
 
     def _ask_data(self, flow: FilteredFlow, decision: FlowFilter, step: AskData) -> None:
-        link = self._links.get(step.index)
+        watch, link = self._flows[flow.id], self._links.get(step.index)
         if link is None or flow.id not in link.flows:
             self._trouble(flow, step.index, Trouble.DEAD, "")
+        elif watch.access is Access.NONE and self._remediation.is_request(flow.url, step.index):
+            watch.access = Access.ASKED
+            link.show(filter_wire.REMEDIATION, flow)
+        elif watch.stand_in is not None and watch.stand_in.slot == step.index:
+            self._stand_in(watch, decision, step)
         else:
             link.data(flow, step.direction, step.offset, step.data)
 
     def _ask_complete(self, flow: FilteredFlow, decision: FlowFilter, step: AskComplete) -> None:
-        link = self._links.get(step.index)
+        watch, link = self._flows[flow.id], self._links.get(step.index)
         if link is None or flow.id not in link.flows:
             self._trouble(flow, step.index, Trouble.DEAD, "")
+        elif watch.stand_in is not None and watch.stand_in.slot == step.index:
+            self._end_stand_in(watch, decision)
         else:
             link.complete(flow, step.direction)
 
@@ -371,16 +196,17 @@ class FilterStage:
         flow.filter_hold(step.direction)
 
     def _drop(self, flow: FilteredFlow, decision: FlowFilter, step: Drop) -> None:
-        flow.by, flow.reason = step.by, step.reason
-        flow.filter_drop(step.silent, None)
+        flow.by, flow.reason = decision.by, decision.reason
+        flow.filter_drop(step.silent, self._flows[flow.id].page)
 
     def _remediate(self, flow: FilteredFlow, decision: FlowFilter, step: Remediate) -> None:
         flow.by, flow.reason = step.by, decision.reason
-        flow.filter_drop(False, None)
+        maps, keys = self._maps(step.index), (step.url_map_key, step.button_text_map_key)
+        flow.filter_drop(False, self._remediation.page(maps, step.index, keys, flow.url, flow.host))
 
     def _append_string(self, flow: FilteredFlow, decision: FlowFilter, step: AppendString) -> None:
         flow.by, flow.reason = step.by, decision.reason
-        flow.filter_drop(False, None)
+        flow.filter_drop(False, self._remediation.redirect(self._maps(step.index), step.map_key, flow.url))
 
     def _report(self, flow: FilteredFlow, decision: FlowFilter, step: Report) -> None:
         link = self._links.get(step.index)
@@ -397,23 +223,52 @@ class FilterStage:
 
     # Answers
 
+    def link_ended(self, link: FilterLink, flows: list[FilteredFlow], why: str) -> None:
+        """The filter is gone: its policy decides what waited for it."""
+        super().link_ended(link, flows, why)
+        for flow in flows:
+            self._troubled(link, flow, Trouble.DEAD, why)
+
+    def answered(self, link: FilterLink, answer: Answer, flow: FilteredFlow | None) -> None:
+        """The filter has said something, about a flow that it has, or about none."""
+        if flow is None or flow.filter is None:
+            if answer.op == filter_wire.NOTIFY_RULES and link.kind == CONTROL:
+                self._tell_rules_changed()
+            return
+        handler = (self._CONTROL_ANSWERS if link.kind == CONTROL else self._ANSWERS).get(answer.op)
+        if handler is not None:
+            try:
+                handler(self, link, answer, flow, flow.filter)
+            except FilterMisuse:
+                pass  # it crossed a deadline, or a change of the flow, on its way
+
     def _new_answered(self, link: FilterLink, answer: Answer, flow: FilteredFlow, decision: FlowFilter) -> None:
-        now = self._reactor.clock()
-        self._carry_out(flow, decision.answer_new_flow(link.slot.index, _verdict(answer), now))
+        index, verdict = link.slot.index, _verdict(answer)
+        waits = self._waits_for_request(flow, decision, verdict)
+        steps = decision.answer_new_flow(index, _hold_all(verdict) if waits else verdict, self._reactor.clock())
+        self._answered(flow, index, verdict if waits else None, steps)
+
+    def _resumed(self, link: FilterLink, answer: Answer, flow: FilteredFlow, decision: FlowFilter) -> None:
+        index, verdict = link.slot.index, _verdict(answer)
+        waits = self._waits_for_request(flow, decision, verdict)
+        steps = decision.resume(index, _hold_all(verdict) if waits else verdict, self._reactor.clock())
+        self._answered(flow, index, verdict if waits else None, steps)
+
+    def _answered(self, flow: FilteredFlow, index: int, waiting: FilterVerdict | None, steps: list[Step]) -> None:
+        if waiting is not None:
+            watch = self._flows[flow.id]
+            watch.stand_in = StandIn(index, waiting, self._reactor.clock() + self._longest_stand_in)
+        self._carry_out(flow, steps)
 
     def _data_answered(self, link: FilterLink, answer: Answer, flow: FilteredFlow, decision: FlowFilter) -> None:
-        direction = Direction.OUTBOUND if answer.op == filter_wire.DATA_OUT else Direction.INBOUND
+        direction = OUTBOUND if answer.op == filter_wire.DATA_OUT else INBOUND
         now = self._reactor.clock()
         self._carry_out(flow, decision.answer_data(link.slot.index, direction, _verdict(answer), now))
 
     def _complete_answered(self, link: FilterLink, answer: Answer, flow: FilteredFlow, decision: FlowFilter) -> None:
-        direction = Direction.OUTBOUND if answer.op == filter_wire.COMPLETE_OUT else Direction.INBOUND
+        direction = OUTBOUND if answer.op == filter_wire.COMPLETE_OUT else INBOUND
         now = self._reactor.clock()
         self._carry_out(flow, decision.answer_complete(link.slot.index, direction, _verdict(answer), now))
-
-    def _resumed(self, link: FilterLink, answer: Answer, flow: FilteredFlow, decision: FlowFilter) -> None:
-        now = self._reactor.clock()
-        self._carry_out(flow, decision.resume(link.slot.index, _verdict(answer), now))
 
     def _updated(self, link: FilterLink, answer: Answer, flow: FilteredFlow, decision: FlowFilter) -> None:
         now, direction = self._reactor.clock(), _UPDATES[answer.op]
@@ -423,57 +278,102 @@ class FilterStage:
         self._troubled(link, flow, Trouble.RAISED, answer.text)
 
     def _troubled(self, link: FilterLink, flow: FilteredFlow, trouble: Trouble, detail: str) -> None:
-        """A data provider's own trouble is its policy's business, a control provider's that of who asked."""
+        """A data provider's trouble is its policy's business; without a control provider's answer flows are dropped."""
         if flow.filter is None:
             return
         if link.kind == CONTROL:
             words = f"control provider {link.slot.name} {trouble.value}"
-            self._control_failed(flow, f"{words} ({detail})" if detail else words)
+            self._control_failed(flow, flow.filter, f"{words} ({detail})" if detail else words)
         else:
             self._trouble(flow, link.slot.index, trouble, detail)
 
     # Control providers
 
     def _ask_control(self, flow: FilteredFlow, decision: FlowFilter, step: AskControl) -> None:
-        watch = self._flows[flow.id]
+        watch, link = self._flows[flow.id], self._nearest_control(step.index)
         watch.control = step.index
-        link = self._nearest_control(step.index)
         if link is None:
-            self._control_failed(flow, "it needs rules, and no control provider is running")
+            self._control_failed(flow, decision, "rules are needed, and no control provider is running")
         elif not link.has_room:
-            self._control_failed(flow, f"control provider {link.slot.name} {Trouble.QUEUE_FULL.value}")
+            self._control_failed(flow, decision, f"control provider {link.slot.name} {Trouble.QUEUE_FULL.value}")
         else:
-            link.show(filter_wire.CONTROL, flow)
-
-    def _nearest_control(self, index: int) -> FilterLink | None:
-        """The control provider next to a filter in the order of the run, the one behind it where two are as near."""
-        found = [link for link in self._links.values() if link.kind == CONTROL and link.hello is not None]
-        return min(found, key=lambda link: (abs(link.slot.index - index), -link.slot.index), default=None)
+            asked = watch.access is Access.NEEDS_RULES
+            link.show(filter_wire.CONTROL_REMEDIATION if asked else filter_wire.CONTROL, flow)
 
     def _control_answered(self, link: FilterLink, answer: Answer, flow: FilteredFlow, decision: FlowFilter) -> None:
-        watch = self._flows[flow.id]
+        watch, verdict, now = self._flows[flow.id], _verdict(answer), self._reactor.clock()
         index, watch.control = watch.control, None
+        if verdict.update_rules:
+            self._tell_rules_changed()
         if index is None:
             return
-        verdict = _verdict(answer)
-        if verdict.update_rules:
-            self._rules_changed()
-        self._carry_out(flow, decision.control_answer(index, verdict, self._reactor.clock()))
+        steps = decision.control_answer(index, verdict, now)
+        if watch.access is Access.NEEDS_RULES:
+            watch.access = Access.ANSWERED
+            if verdict.kind is VerdictKind.ALLOW and not decision.is_final:
+                watch.stand_in = None
+                steps += decision.update(index, _ALLOW, Direction.ANY, now)
+        self._carry_out(flow, steps)
 
-    def _control_failed(self, flow: FilteredFlow, why: str) -> None:
+    def _control_failed(self, flow: FilteredFlow, decision: FlowFilter, why: str) -> None:
         """Nobody knows rules for the flow: it is dropped."""
-        watch = self._flows.get(flow.id)
-        if watch is None or watch.control is None or flow.filter is None:
-            return
+        watch = self._flows[flow.id]
         index, watch.control = watch.control, None
-        steps = flow.filter.control_answer(index, FilterControlVerdict.drop(), self._reactor.clock())
-        self._carry_out(flow, [step._replace(reason=why) if isinstance(step, Drop) else step for step in steps])
+        if index is not None:
+            steps = decision.control_answer(index, _DROP, self._reactor.clock())
+            decision.reason = why
+            self._carry_out(flow, steps)
 
-    def _rules_changed(self) -> None:
-        """Before any flow is asked about again, the data providers hear that there are new rules."""
-        for link in self._links.values():
-            if link.kind == DATA:
-                link.rules_changed()
+    # Pages: see filter_remediation
+
+    def _waits_for_request(self, flow: FilteredFlow, decision: FlowFilter, verdict: FilterVerdict) -> bool:
+        """Whether a page is asked for before the program's request has been seen."""
+        may_come = flow.protocol_number == TCP and flow.direction is OUTBOUND and flow.url is None
+        return may_come and asks_for_page(verdict) and not decision.outcome
+
+    def _stand_in(self, watch: FlowWatch, decision: FlowFilter, step: AskData) -> None:
+        """Bytes have come that may be the request."""
+        if step.direction is OUTBOUND and watch.flow.url is None and not watch.sniffed:
+            more = FilterVerdict(VerdictKind.DATA, peek_bytes=len(step.data) + 1)
+            now = self._reactor.clock()
+            self._carry_out(watch.flow, decision.answer_data(step.index, OUTBOUND, more, now))
+        else:
+            self._end_stand_in(watch, decision)
+
+    def _end_stand_in(self, watch: FlowWatch, decision: FlowFilter) -> None:
+        """The request is there, or there is none."""
+        assert watch.stand_in is not None
+        (index, verdict, _), watch.stand_in = watch.stand_in, None
+        flow, maps, now = watch.flow, self._maps(index), self._reactor.clock()
+        if is_appended(maps.append_strings, verdict, flow.url):
+            self._carry_out(flow, decision.update(index, _ALLOW, Direction.ANY, now))
+            return
+        if verdict.kind is VerdictKind.REMEDIATE:
+            keys = verdict.url_map_key, verdict.button_text_map_key
+            watch.page = self._remediation.page(maps, index, keys, flow.url, flow.host)
+        else:
+            watch.page = self._remediation.redirect(maps, verdict.url_map_key, flow.url)
+        steps = decision.update(index, _DROP, Direction.ANY, now)
+        decision.reason = f"handle_new_flow: {verdict.kind.value}"
+        if watch.page is None:
+            decision.reason += ", which only plain HTTP can be"
+        else:
+            decision.outcome = "remediated"
+        self._carry_out(flow, steps)
+
+    def _access_answered(self, link: FilterLink, answer: Answer, flow: FilteredFlow, decision: FlowFilter) -> None:
+        """What handle_remediation said."""
+        watch, verdict, index, now = self._flows[flow.id], _verdict(answer), link.slot.index, self._reactor.clock()
+        if watch.access is not Access.ASKED:
+            return
+        if verdict.kind is VerdictKind.NEED_RULES:
+            watch.access = Access.NEEDS_RULES
+            steps = decision.answer_data(index, OUTBOUND, verdict, now)
+        else:
+            watch.access, watch.stand_in = Access.ANSWERED, None
+            steps = decision.update(index, verdict, Direction.ANY, now)
+            decision.reason = f"handle_remediation: {verdict.kind.value}"
+        self._carry_out(flow, steps)
 
     # Time, and the end
 
@@ -492,13 +392,16 @@ class FilterStage:
             self._forget(flow)
             return
         deadline = decision.next_deadline
-        due = _NEVER if deadline is None else deadline
+        due = NEVER if deadline is None else deadline
         if decision.wants_reports:
             due = min(due, self._statistics_due(watch, decision))
+        if watch.stand_in is not None:
+            due = min(due, watch.stand_in.until)
         if due < watch.armed:
-            self._arm(watch, due)
+            watch.armed = due
+            self._times.add(due, flow.id)
 
-    def _tell_decided(self, watch: _Watch, decision: FlowFilter) -> None:
+    def _tell_decided(self, watch: FlowWatch, decision: FlowFilter) -> None:
         watch.decided = True
         watch.flow.by, watch.flow.reason = decision.by, decision.reason
         try:
@@ -512,52 +415,38 @@ class FilterStage:
         for link in self._links.values():
             link.gone(flow.id)
 
-    def _arm(self, watch: _Watch, due: float) -> None:
-        """Look at a flow then. A look that has become needless finds nothing to do."""
-        watch.armed = due
-        heapq.heappush(self._times, (due, watch.flow.id))
-        if due < self._timer_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at = due
-            self._timer = self._reactor.call_later(max(0.0, due - self._reactor.clock()), self._time)
-
-    def _time(self) -> None:
-        now, times = self._reactor.clock(), self._times
-        self._timer, self._timer_at = None, _NEVER
-        while times and times[0][0] <= now:
-            due, number = heapq.heappop(times)
-            watch = self._flows.get(number)
-            if watch is not None and watch.armed == due and watch.flow.filter is not None:
-                watch.armed = _NEVER
-                self._look(watch, watch.flow.filter, now)
-        while times and times[0][1] not in self._flows:
-            heapq.heappop(times)
-        if times and times[0][0] < self._timer_at:
-            self._timer_at = times[0][0]
-            self._timer = self._reactor.call_later(max(0.0, self._timer_at - now), self._time)
-
-    def _look(self, watch: _Watch, decision: FlowFilter, now: float) -> None:
+    def _look(self, number: int, due: float) -> None:
+        """A time has come for a flow."""
+        watch, now = self._flows[number], self._reactor.clock()
+        decision = watch.flow.filter
+        if watch.armed != due or decision is None:
+            return  # an earlier look was asked for since, and has been
+        watch.armed = NEVER
         if watch.statistics:
             self._report_statistics(watch, decision, now)
+        if watch.stand_in is not None and watch.stand_in.until <= now:
+            if decision.outcome:
+                self._end_stand_in(watch, decision)
+            else:  # another filter has not answered yet
+                watch.stand_in = watch.stand_in._replace(until=now + self._longest_stand_in)
         deadline = decision.next_deadline
         self._carry_out(watch.flow, decision.tick(now) if deadline is not None and deadline <= now else [])
 
-    def _statistics_due(self, watch: _Watch, decision: FlowFilter) -> float:
+    def _statistics_due(self, watch: FlowWatch, decision: FlowFilter) -> float:
         """When the next byte counts are to be told."""
         known = watch.statistics = {} if watch.statistics is None else watch.statistics
         for index, frequency in decision.statistics:
             if index not in known:
                 known[index] = self._reactor.clock() + frequency.seconds
-        return min(known.values(), default=_NEVER)
+        return min(known.values(), default=NEVER)
 
-    def _report_statistics(self, watch: _Watch, decision: FlowFilter, now: float) -> None:
+    def _report_statistics(self, watch: FlowWatch, decision: FlowFilter, now: float) -> None:
         assert watch.statistics is not None
         flow, wanted = watch.flow, dict(decision.statistics)
         for index, due in list(watch.statistics.items()):
             link = self._links.get(index)
             if index not in wanted or link is None:
-                del watch.statistics[index]
+                watch.statistics[index] = NEVER
             elif due <= now:
                 watch.statistics[index] = now + wanted[index].seconds
                 if flow.id in link.flows:
@@ -566,12 +455,12 @@ class FilterStage:
 
     # Names
 
-    def _sniff(self, watch: _Watch, data: bytes) -> None:
-        """What the first bytes tell of the flow's name."""
+    def _sniff(self, watch: FlowWatch, data: bytes) -> None:
+        """What the first bytes tell of the flow's name. An ECH's outer name is no better than the one from DNS."""
         flow = watch.flow
-        if NameSniffer is None:
-            return
         if watch.sniffer is None:
+            from ..core.name_sniffing import NameSniffer  # takes milliseconds, and few runs look at bytes
+
             watch.sniffer = NameSniffer(flow.protocol_number, flow.remote[1])
         found = watch.sniffer.feed(data)
         if found is not None:
@@ -581,9 +470,9 @@ class FilterStage:
                 flow.url = found.url
             self._tell_about(watch)
         if watch.sniffer.done:
-            watch.sniffer = False
+            watch.sniffed, watch.sniffer = True, None
 
-    def _tell_about(self, watch: _Watch) -> None:
+    def _tell_about(self, watch: FlowWatch) -> None:
         """Filters that have the flow learn what is known now, before they are shown its bytes."""
         flow = watch.flow
         watch.key, watch.host = flow.key, flow.host
@@ -610,22 +499,23 @@ class FilterStage:
         filter_wire.DATA_IN: _data_answered,
         filter_wire.COMPLETE_OUT: _complete_answered,
         filter_wire.COMPLETE_IN: _complete_answered,
+        filter_wire.REMEDIATION: _access_answered,
         filter_wire.RESUME: _resumed,
         filter_wire.UPDATE_ANY: _updated,
         filter_wire.UPDATE_IN: _updated,
         filter_wire.UPDATE_OUT: _updated,
         filter_wire.FAIL: _failed,
-        filter_wire.CONTROL: _control_answered,
     }
-
-
-_KIND_OF = dict.fromkeys((filter_wire.CONTROL, filter_wire.CONTROL_REMEDIATION), CONTROL)
-"""Whose answers these are; all others may come from any filter, and FAIL too."""
+    _CONTROL_ANSWERS: ClassVar[dict[int, Callable[..., None]]] = {
+        filter_wire.CONTROL: _control_answered,
+        filter_wire.CONTROL_REMEDIATION: _control_answered,
+        filter_wire.FAIL: _failed,
+    }
 
 
 def _facts(flow: FilteredFlow) -> FlowFacts:
     protocol, source, port, destination, remote_port = flow.key
-    if flow.direction is Direction.INBOUND:
+    if flow.direction is INBOUND:
         source, port, destination, remote_port = destination, remote_port, source, port
     return FlowFacts(
         _RULE_PROTOCOL.get(protocol, Protocol.ANY),
@@ -636,6 +526,13 @@ def _facts(flow: FilteredFlow) -> FlowFacts:
         flow.direction,
         source,
         port,
+    )
+
+
+def _hold_all(verdict: FilterVerdict) -> FilterVerdict:
+    """What stands for a verdict that needs the program's request; who asked for reports gets them."""
+    return HOLD_ALL._replace(
+        should_report=verdict.should_report, statistics_report_frequency=verdict.statistics_report_frequency
     )
 
 

@@ -11,8 +11,8 @@ packet is cut into FILTER_PARTs before it.
     (NEW, id, protocol number, direction, family, local host, local port, remote host, remote port,
           host name, its source, URL, interface, process key or 0)
     (ABOUT, id, host name, its source, URL, remote host, remote port)    what was learned since
-    (DATA_OUT or DATA_IN, id, offset, bytes)     (COMPLETE_OUT or COMPLETE_IN, id)     (REMEDIATION, id)
-    (CONTROL or CONTROL_REMEDIATION, id, … as NEW)                       for control providers
+    (DATA_OUT or DATA_IN, id, offset, bytes)     (COMPLETE_OUT or COMPLETE_IN, id)
+    (REMEDIATION, id, … as NEW)          (CONTROL or CONTROL_REMEDIATION, id, … as NEW: for control providers)
     (REPORT, id, action, event, bytes in, bytes out)      (GONE, id)     the flow has ended, or is not the filter's
     (RULES_CHANGED, 0)      (PROCESS, key, pid, start time, uid, executable, arguments, parents)
     (PACKET, id, interface, direction, bytes)

@@ -129,7 +129,7 @@ class HostedFlows:
     # What the engine says
 
     def new(self, event: tuple[Any, ...]) -> None:
-        """NEW, CONTROL, CONTROL_REMEDIATION: the same flow may come again, when there are new rules."""
+        """NEW, REMEDIATION, CONTROL, CONTROL_REMEDIATION: a flow may come again, when there are new rules."""
         number = event[1]
         flow = self.flows.get(number)
         if flow is None:
@@ -138,7 +138,8 @@ class HostedFlows:
             self._call(flow, (event[0],))
         else:
             self._learn(flow, event[9], event[10], event[11], event[7], event[8])
-            flow.state, flow.answered = _DECIDING, False
+            if event[0] == filter_wire.NEW:
+                flow.state, flow.answered = _DECIDING, False
             self._ask(flow, (event[0],), wait=self._rules is not None)
 
     def data(self, event: tuple[Any, ...]) -> None:
@@ -147,7 +148,7 @@ class HostedFlows:
             self._ask(flow, (event[0], event[2], event[3]))
 
     def question(self, event: tuple[Any, ...]) -> None:
-        """COMPLETE_OUT, COMPLETE_IN, REMEDIATION: nothing but the flow comes along."""
+        """COMPLETE_OUT, COMPLETE_IN: nothing but the flow comes along."""
         if (flow := self.flows.get(event[1])) is not None:
             self._ask(flow, (event[0],))
 

@@ -27,7 +27,7 @@ from .filter_link import FilterLink
 from .filter_wire import Answer
 
 if TYPE_CHECKING:
-    from .filter_stage import FilteredFlow
+    from .filtered_flow import FilteredFlow
 
 MOST_PACKETS = 4096
 """Packets that one filter has at a time, delayed ones included."""
