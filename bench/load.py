@@ -55,8 +55,12 @@ def _welcome(listener: socket.socket, selector: selectors.BaseSelector) -> None:
         except BlockingIOError:
             return
         client.setblocking(False)
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client.send(address[0].encode().ljust(GREETING))
+        try:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client.send(address[0].encode().ljust(GREETING))
+        except OSError:  # it has gone already
+            client.close()
+            continue
         selector.register(client, selectors.EVENT_READ, client)
 
 
