@@ -394,6 +394,8 @@ class FlowFilter:
         if self.is_final or self._streams is None or not data:
             return []
         stream = self._streams[direction]
+        if stream.is_free:
+            return []
         stream.add(data, now)
         if len(stream.data) >= self._limits.most_held:
             stream.urged = True
@@ -432,7 +434,18 @@ class FlowFilter:
         return steps
 
     def _is_held_up(self, position: int) -> bool:
-        """Whether a filter has paused the flow, or the control provider thinks in its place: no callbacks then."""
+        """Whether a filter has paused the flow, is asked about the other direction, or the control provider thinks in
+        its place: a filter gets one question at a time, and none then."""
+        if self._rests(position):
+            return True
+        for stream in self._streams.values() if self._streams else ():
+            side = stream.sides[position]
+            if side is not None and side.state in (SideState.ASKED, SideState.ENDING):
+                return True
+        return False
+
+    def _rests(self, position: int) -> bool:
+        """Whether a filter's time stands still: it has paused the flow, or the control provider is asked."""
         place = self._places.get(position) if self._places else None
         return place is not None and (place.paused_until is not None or place.control_deadline is not None)
 
@@ -454,7 +467,7 @@ class FlowFilter:
                 self._allow_if_free()
 
     def _allow_if_free(self) -> None:
-        if self._streams is not None and all(stream.is_free for stream in self._streams.values()):
+        if self._streams is not None and all(stream.released >= FLOW_BYTES_MAX for stream in self._streams.values()):
             self.is_final, self.outcome = True, "allowed"
 
     def answer_data(self, index: int, direction: Direction, verdict: FilterVerdict, now: float) -> list[Step]:
@@ -617,7 +630,11 @@ class FlowFilter:
                 times += [place.paused_until, place.control_deadline]
         if self._streams:
             for stream in self._streams.values():
-                times += [side.deadline for side in stream.sides if side is not None]
+                times += [
+                    side.deadline
+                    for position, side in enumerate(stream.sides)
+                    if side is not None and not self._rests(position)
+                ]
                 if self._may_be_urged(stream):
                     times.append(stream.changed_at + self._limits.quiet)
         return min((time for time in times if time is not None and time != float("inf")), default=None)
@@ -654,7 +671,9 @@ class FlowFilter:
                 stream.urged = True
                 self._pump(stream, now, steps)
             for position, side in enumerate(stream.sides):
-                if side is not None and side.deadline is not None and side.deadline <= now and not self.is_final:
+                if side is None or side.deadline is None or side.deadline > now or self._rests(position):
+                    continue
+                if not self.is_final:
                     steps += self._slow(position, f"{stream.direction.name.lower()} data", now)
         return steps
 

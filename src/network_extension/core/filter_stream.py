@@ -68,7 +68,7 @@ class FilteredStream:
         self.data = bytearray()
         self.base = 0
         """The offset of the first byte in `data`."""
-        self.released = 0
+        self.released = FLOW_BYTES_MAX if self.is_free else 0
         self.ended = False
         self.urged = False
         """Show what is there although it is less than was asked for."""
