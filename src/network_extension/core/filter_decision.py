@@ -665,17 +665,18 @@ class FlowFilter:
             return self._slow(self._position, "handle_new_flow", now)
         steps: list[Step] = []
         for stream in self._streams.values() if self._streams else ():
-            if self.is_final:
-                break
-            if self._may_be_urged(stream) and stream.changed_at + self._limits.quiet <= now:
-                stream.urged = True
-                self._pump(stream, now, steps)
-            for position, side in enumerate(stream.sides):
-                if side is None or side.deadline is None or side.deadline > now or self._rests(position):
-                    continue
-                if not self.is_final:
-                    steps += self._slow(position, f"{stream.direction.name.lower()} data", now)
+            self._tick_stream(stream, now, steps)
         return steps
+
+    def _tick_stream(self, stream: FilteredStream, now: float, steps: list[Step]) -> None:
+        if self.is_final:
+            return
+        if self._may_be_urged(stream) and stream.changed_at + self._limits.quiet <= now:
+            stream.urged = True
+            self._pump(stream, now, steps)
+        for position, side in enumerate(stream.sides):
+            if side is not None and side.deadline is not None and side.deadline <= now and not self.is_final:
+                steps += self._slow(position, f"{stream.direction.name.lower()} data", now)
 
     def _slow(self, position: int, what: str, now: float) -> list[Step]:
         return self.trouble(self._slots[position].index, Trouble.SLOW, what, now)
