@@ -675,7 +675,9 @@ class FlowFilter:
             stream.urged = True
             self._pump(stream, now, steps)
         for position, side in enumerate(stream.sides):
-            if side is not None and side.deadline is not None and side.deadline <= now and not self.is_final:
+            if side is None or side.deadline is None or side.deadline > now or self._rests(position):
+                continue
+            if not self.is_final:
                 steps += self._slow(position, f"{stream.direction.name.lower()} data", now)
 
     def _slow(self, position: int, what: str, now: float) -> list[Step]:
