@@ -59,6 +59,8 @@ from .intercepted import TCP, UDP
 
 __all__ = ["CONTROL", "DATA", "PACKET", "FilterStage", "FilteredFlow"]
 
+SHORTEST_LOOK = 0.001
+"""Seconds between two looks at a flow, whatever its clock says."""
 OUTBOUND, INBOUND = Direction.OUTBOUND, Direction.INBOUND
 _RULE_PROTOCOL = {TCP: Protocol.TCP, UDP: Protocol.UDP}
 _UPDATES = {
@@ -398,6 +400,7 @@ class FilterStage(FilterRoster):
         if watch.stand_in is not None:
             due = min(due, watch.stand_in.until)
         if due < watch.armed:
+            due = max(due, self._reactor.clock() + SHORTEST_LOOK)
             watch.armed = due
             self._times.add(due, flow.id)
 
