@@ -116,8 +116,8 @@ class Bench:
         for number in range(self.rounds):
             say(f"{rows[0].name}: round {number + 1} of {self.rounds}")
             for name in names:
-                if name in self.missing:
-                    rows[0].missing[name] = self.missing[name]
+                if name not in self.ways:
+                    rows[0].missing[name] = self.missing.get(name, "not asked for")
                     continue
                 try:
                     action(self.ways[name])
