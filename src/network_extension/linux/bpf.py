@@ -1,7 +1,7 @@
 """bpf(2) without a library: maps, programs, and links that end with their descriptor.
 
-A program that the kernel's verifier refuses raises with the end of the verifier's log, which says at which instruction
-and why. Everything made here lives as long as a descriptor of it, so nothing is left behind however this process ends.
+A program that the kernel's verifier refuses raises with what the verifier complained of, and its log as a note.
+Everything made here lives as long as a descriptor of it, so nothing is left behind however this process ends.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ _MAP = struct.Struct("=IIIIIII16s")
 _ELEMENT = struct.Struct("=IxxxxQQQ")
 _PROGRAM = struct.Struct("=IIQQIIQII16sII")
 _LINK = struct.Struct("=IIII")
-_LOG_SIZE, _LOG_TAIL = 1 << 20, 1500
+_LOG_SIZE, _LOG_TAIL = 1 << 20, 4000
+_PRIVILEGES = "it takes CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_SYS_ADMIN, and a kernel without lockdown"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -122,8 +123,7 @@ def load_program(kind: int, attach_type: int, name: str, instructions: bytes) ->
             failure = error
             if error.errno == errno.EPERM:
                 break  # not the verifier's refusal; it was not even asked
-    said = log.value.decode(errors="replace").strip()[-_LOG_TAIL:] if len(log) else ""
-    raise _refused(failure, f"eBPF program {name}", said) from failure
+    raise _rejected(failure, f"eBPF program {name}", log.value.decode(errors="replace").strip()) from failure
 
 
 def attach(program: int, cgroup: int, attach_type: int, name: str) -> int:
@@ -159,14 +159,27 @@ def _detached_cgroup_mount() -> int:
         _close(context)
 
 
-def _refused(error: OSError, what: str, said: str = "") -> DatapathError:
+def _rejected(error: OSError, what: str, log: str) -> DatapathError:
+    """What the verifier complained of is the last line but the one with its statistics; its log becomes a note."""
+    lines = [line for line in log.splitlines() if not line.startswith("processed ")]
+    if not lines:
+        return _refused(error, what)
+    # A helper that is missing is one for which a capability is missing, unless the kernel is an old one.
+    step = _PRIVILEGES if "helper" in lines[-1] else ""
+    text = f"{what}: {error.strerror}: the verifier says: {lines[-1]}"
+    failure = DatapathError(text, errno=error.errno, object=what, next_step=step)
+    failure.add_note(log[-_LOG_TAIL:])
+    return failure
+
+
+def _refused(error: OSError, what: str) -> DatapathError:
     steps = {
-        errno.EPERM: "it takes CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_SYS_ADMIN, and a kernel without lockdown",
+        errno.EPERM: _PRIVILEGES,
         errno.ENOSYS: "the kernel must be built with CONFIG_BPF_SYSCALL",
         errno.ENOMEM: "more memory, or a higher limit of it for this cgroup (before Linux 5.11: of RLIMIT_MEMLOCK)",
     }
-    text = f"{what}: {error.strerror}" + (f"\n{said}\n" if said else "")
-    return DatapathError(text, errno=error.errno, object=what, next_step=steps.get(error.errno or 0, ""))
+    next_step = steps.get(error.errno or 0, "")
+    return DatapathError(f"{what}: {error.strerror}", errno=error.errno, object=what, next_step=next_step)
 
 
 def _close(descriptor: int) -> None:

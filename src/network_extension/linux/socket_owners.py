@@ -32,7 +32,7 @@ from .socket_owner_programs import MapNumbers, OwnerProgram
 
 SOCKETS, FLOWS, PROCESSES = 65536, 65536, 8192
 SO_COOKIE, SO_NETNS_COOKIE = 57, 71
-INITIAL_PID_NAMESPACE, INITIAL_CGROUP_NAMESPACE = 0xEFFFFFFC, 0xEFFFFFFB
+INITIAL_CGROUP_NAMESPACE = 0xEFFFFFFB  # PROC_CGROUP_INIT_INO in the kernel's proc_ns.h
 _LEAST_FOR_EACH_PROCESSOR = 128  # a full LRU map keeps so many entries of each processor free
 _KEY = struct.Struct("<QQI")
 _COOKIE = struct.Struct("<Q")
@@ -83,31 +83,28 @@ class SocketOwners:
         self.note = ""
         """What is limited, in words; empty when the whole machine is seen."""
         try:
-            self._open()
+            self._open(0)
+            record = self._own_record()
+            if record.level:  # in a pid namespace processes have other numbers, and how deep it lies is known now
+                self.close()
+                self._open(record.level)
+                record = self._own_record()
+            if record.pid != os.getpid():
+                raise DatapathError(f"the eBPF programs took this process for {record.pid}, and it is {os.getpid()}")
         except BaseException:
             self.close()
             raise
-
-    def _open(self) -> None:
-        least = _LEAST_FOR_EACH_PROCESSOR * (os.cpu_count() or 1)
-        self._owners = self._map(bpf.MAP_LRU_HASH, "netext_owners", 8, programs.OWNER_SIZE, max(SOCKETS, least))
-        self._flows = self._map(
-            bpf.MAP_LRU_HASH, "netext_flows", programs.FLOW_KEY_SIZE, programs.FLOW_SIZE, max(FLOWS, least)
-        )
-        size = programs.PROCESS_SIZE
-        self._processes = self._map(
-            bpf.MAP_LRU_HASH, "netext_process", programs.PROCESS_KEY_SIZE, size, max(PROCESSES, least)
-        )
-        self._attach(0)
-        record = self._own_record()
-        if record.level:  # in a pid namespace processes have other numbers than outside, and the depth is known now
-            self._detach()
-            self._attach(record.level)
-            record = self._own_record()
-        if record.pid != os.getpid():
-            raise DatapathError(f"the eBPF programs took this process for number {record.pid}, it is {os.getpid()}")
         if os.stat("/proc/self/ns/cgroup").st_ino != INITIAL_CGROUP_NAMESPACE:
             self.note = "only the processes of this container's cgroup"
+
+    def _open(self, pid_level: int) -> None:
+        least = _LEAST_FOR_EACH_PROCESSOR * (os.cpu_count() or 1)
+        kind, size = bpf.MAP_LRU_HASH, programs.PROCESS_SIZE
+        flow = programs.FLOW_KEY_SIZE, programs.FLOW_SIZE
+        self._owners = self._map(kind, "netext_owners", 8, programs.OWNER_SIZE, max(SOCKETS, least))
+        self._flows = self._map(kind, "netext_flows", *flow, max(FLOWS, least))
+        self._processes = self._map(kind, "netext_process", programs.PROCESS_KEY_SIZE, size, max(PROCESSES, least))
+        self._attach(pid_level)
 
     def _map(self, kind: int, name: str, key_size: int, value_size: int, entries: int) -> bpf.Map:
         made = bpf.Map(kind, name, key_size, value_size, entries)
@@ -160,14 +157,11 @@ class SocketOwners:
         value = self._processes.lookup(key)
         return parse_process(start_of(key), value) if value else None
 
-    def _detach(self) -> None:
+    def close(self) -> None:
+        """Take the programs away, and the maps."""
         for descriptor in self._descriptors:
             os.close(descriptor)
         self._descriptors.clear()
-
-    def close(self) -> None:
-        """Take the programs away, and the maps."""
-        self._detach()
         for made in self._maps:
             made.close()
         self._maps.clear()
