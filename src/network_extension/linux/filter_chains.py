@@ -238,7 +238,11 @@ class _Chains:
         ]
 
     def _decided(self, name: str, passes: Rule, counter: str) -> Chain:
-        return Chain(name, (passes, *self._ended(), rule(nft.count(counter), self.ask)))
+        return Chain(name, (*self._errors(), passes, *self._ended(), rule(nft.count(counter), self.ask)))
+
+    def _errors(self) -> list[Rule]:
+        """ICMP errors: they are of the connection that they are about, and have its state."""
+        return [rule(nft.ct_state("related"), nft.protocol(number), nft.ACCEPT) for number in (1, 58)]
 
     def _ended(self) -> tuple[Rule, Rule]:
         return (
@@ -273,7 +277,7 @@ class _Chains:
         rules = [rule(nft.protocol(2), nft.ACCEPT)]
         rules += [rule(nft.icmpv6_types(*types), nft.ACCEPT) for types in ((130, 137), (143, 143))]
         rules += [rule(nft.udp_ports(ports, ports), nft.ACCEPT) for ports in ((67, 68), (546, 547))]
-        rules += [rule(nft.ct_state("related"), nft.protocol(number), nft.ACCEPT) for number in (1, 58)]
+        rules += self._errors()
         comment = "IGMP, MLD and neighbour discovery, DHCP, DHCPv6, ICMP errors about known connections."
         return Chain("exempt", rules, comment=comment)
 
@@ -288,6 +292,7 @@ class _Chains:
     def decided_loopback(self) -> Chain:
         original, reply = nft.ct_direction(nft.ORIGINAL), nft.ct_direction(nft.REPLY)
         rules = (
+            *self._errors(),
             rule(original, self.flow_is(FlowMark.HOLD_IN), nft.ACCEPT),
             rule(reply, self.flow_is(FlowMark.HOLD_OUT), nft.ACCEPT),
             *self._ended(),

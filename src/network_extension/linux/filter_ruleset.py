@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from functools import partial
 
 from ..errors import DatapathError, ExitCode
 from . import conntrack, nftables
@@ -57,13 +58,22 @@ class FilterRuleset:
 
         Raises DatapathError (NftError) that names the object which the kernel refused; nothing is in force then.
         """
-        leftover = is_installed(self._nft)
-        if not (leftover and self.options.closed):
+        leftover = self._nft.chains(TABLE)
+        if leftover and self.options.closed:
+            self._take_over(leftover)
+        else:
             self._sweep(only_undecided=False)
-        self._put([nftables.delete_table(TABLE)] if leftover else [])
+            self._put([nftables.delete_table(TABLE)] if leftover else [])
         self._installed = True
         if self.options.established == "offer":
             self._sweep(only_undecided=True)
+
+    def _take_over(self, chains: list[str]) -> None:
+        """Without a moment in which neither the old rules nor the new ones hold."""
+        try:
+            self._put([], chains)
+        except nftables.NftError:  # a table that was made in another way
+            self._put([nftables.delete_table(TABLE)])
 
     def _sweep(self, *, only_undecided: bool) -> None:
         """Give the connections that are there their state: OFFERED, or none.
@@ -80,11 +90,12 @@ class FilterRuleset:
         changes = [(entry, offered if not entry.mark & ~mask else 0) for entry in entries]
         table.set_marks([(entry, bits) for entry, bits in changes if entry.mark & mask != bits], mask)
 
-    def _put(self, before: list[nftables.Change]) -> None:
+    def _put(self, before: list[nftables.Change], chains: list[str] | None = None) -> None:
         """Try the best way first; what the kernel refuses says which part to do in the second-best way."""
         while True:
             try:
-                self._nft.apply(before + nftables.table_changes(self._table()))
+                make = nftables.table_changes if chains is None else partial(nftables.refill_changes, chains=chains)
+                self._nft.apply(before + make(self._table()))
                 return
             except nftables.NftError as error:
                 self._second_best(error)
@@ -158,11 +169,6 @@ def _somebody_elses(error: nftables.NftError) -> DatapathError:
     return DatapathError(what, errno=error.errno, object=f"nft table inet {TABLE}", next_step="next step: end that one")
 
 
-def is_installed(nft: nftables.NftSocket) -> bool:
-    """Whether there is a table of ours, whoever put it there."""
-    return bool(nft.counters(TABLE))
-
-
 def remove_leftover(sock: socket.socket | None = None, mask: int = MARK_MASK) -> bool:
     """Remove the rules that an earlier run with policy closed left in force; whether there were any.
 
@@ -170,7 +176,7 @@ def remove_leftover(sock: socket.socket | None = None, mask: int = MARK_MASK) ->
     """
     nft = nftables.NftSocket(sock)
     try:
-        if not is_installed(nft):
+        if not nft.chains(TABLE):
             return False
         try:
             nft.apply([nftables.delete_table(TABLE)])

@@ -39,7 +39,7 @@ from .netlink import (
 
 NETLINK_NETFILTER, SUBSYSTEM = 12, 10
 BATCH_BEGIN, BATCH_END = 0x10, 0x11
-NEWTABLE, DELTABLE, NEWCHAIN, NEWRULE, DELRULE, NEWOBJ, GETOBJ = 0, 2, 3, 6, 8, 18, 19
+NEWTABLE, DELTABLE, NEWCHAIN, GETCHAIN, DELCHAIN, NEWRULE, DELRULE, NEWOBJ, GETOBJ = 0, 2, 3, 4, 5, 6, 8, 18, 19
 NLM_F_APPEND = 0x800
 NFPROTO_INET = 1
 OWNER, PERSIST = 2, 4
@@ -377,6 +377,16 @@ def flush_chain(table: str, chain: str) -> Change:
     return Change(f"nft chain inet {table} {chain}", DELRULE, 0, _name(1, table) + _name(2, chain))
 
 
+def delete_chain(table: str, chain: str) -> Change:
+    """Remove a chain that no rule names any more."""
+    return Change(f"nft chain inet {table} {chain}", DELCHAIN, 0, _name(1, table) + _name(3, chain))
+
+
+def flush_table(table: str) -> Change:
+    """Remove the rules of all chains."""
+    return Change(f"nft table inet {table}", DELRULE, 0, _name(1, table))
+
+
 def add_rule(table: str, chain: str, rule: Rule) -> Change:
     """Put a rule at the end of a chain."""
     body = _name(1, table) + _name(2, chain) + nested(4, *(part.data for part in rule.parts))
@@ -391,6 +401,18 @@ def table_changes(table: Table) -> list[Change]:
     changes += [add_chain(table.name, chain) for chain in table.chains]
     changes += [add_rule(table.name, chain.name, rule) for chain in table.chains for rule in chain.rules]
     return changes
+
+
+def refill_changes(table: Table, chains: Iterable[str]) -> list[Change]:
+    """What puts new rules into a table that is there with these `chains`, and takes it over if its owner is gone.
+
+    The hooks stay where they are, and a packet is under the old rules or the new ones. To delete the table and make
+    it again, in one transaction too, would let a packet through that met the new chain before the commit and the old
+    one after it.
+    """
+    made, wanted = table_changes(table), {chain.name for chain in table.chains}
+    gone = [delete_chain(table.name, name) for name in chains if name not in wanted]
+    return [made[0], flush_table(table.name), *gone, *made[1:]]
 
 
 class NftError(DatapathError):
@@ -445,18 +467,27 @@ class NftSocket:
 
     def counters(self, table: str) -> dict[str, tuple[int, int]]:
         """(packets, bytes) of each named counter of a table; {} if there is no such table."""
+        bodies = self._dump(GETOBJ, _name(1, table) + _u32(3, COUNTER_OBJECT))
+        return dict(found for body in bodies if (found := parse_counter(body)) is not None)
+
+    def chains(self, table: str) -> list[str]:
+        """The names of the chains of a table; [] if there is no such table."""
+        found = [attributes(body, 4) for body in self._dump(GETCHAIN, b"")]
+        names = [(bytes(chain.get(1, b"")), bytes(chain.get(3, b""))) for chain in found]
+        return [chain.rstrip(b"\0").decode() for owner, chain in names if owner == table.encode() + b"\0"]
+
+    def _dump(self, kind: int, body: bytes) -> list[memoryview]:
         self._sequence += 1
-        sequence, found = self._sequence, dict[str, tuple[int, int]]()
-        body = struct.pack(">BBH", NFPROTO_INET, 0, 0) + _name(1, table) + _u32(3, COUNTER_OBJECT)
-        self.socket.send(message(SUBSYSTEM << 8 | GETOBJ, NLM_F_REQUEST | NLM_F_DUMP, sequence, body))
+        header, bodies = struct.pack(">BBH", NFPROTO_INET, 0, 0), list[memoryview]()
+        flags = NLM_F_REQUEST | NLM_F_DUMP
+        self.socket.send(message(SUBSYSTEM << 8 | kind, flags, self._sequence, header + body))
         while True:
-            for kind, number, answer in messages(self.socket.recv(65536)):
-                if number != sequence:
+            for found, sequence, answer in messages(self.socket.recv(65536)):
+                if sequence != self._sequence:
                     continue
-                if kind in (NLMSG_DONE, NLMSG_ERROR):
-                    return found
-                if (counter := parse_counter(answer)) is not None:
-                    found[counter[0]] = counter[1]
+                if found in (NLMSG_DONE, NLMSG_ERROR):
+                    return bodies
+                bodies.append(answer)
 
     def close(self) -> None:
         """Close the socket: tables that it owns go, unless they persist."""

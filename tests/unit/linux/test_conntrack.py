@@ -36,7 +36,7 @@ TUPLE = hexadecimal(
 )
 
 
-def entry(key: FlowKey = KEY, reply: conntrack.FlowKey | None = None, *more: bytes) -> bytes:
+def entry(key: FlowKey = KEY, reply: FlowKey | None = None, *more: bytes) -> bytes:
     """The body of a message about a connection."""
     parts = nested(1, tuple_attributes(key)), nested(2, tuple_attributes(reply or reversed_key(key)))
     return b"\2\0\0\0" + b"".join(parts + more)

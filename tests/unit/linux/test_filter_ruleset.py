@@ -133,8 +133,8 @@ class Refusing:
         self.refusals, self.applied = refusals, list[list[Change]]()
         self.socket = None
 
-    def counters(self, table: str) -> dict[str, tuple[int, int]]:
-        return {}
+    def chains(self, table: str) -> list[str]:
+        return []
 
     def apply(self, changes: list[Change]) -> None:
         for change in changes:
