@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..core.packets import TCP, UDP
 from ..rules import Direction
 from .flow_log import JSON, LINES, FlowLog, destination_text, process_record, size_text
 from .host_flow import HostFlow
@@ -48,7 +49,7 @@ def decision_words(flow: HostFlow, outcome: str) -> str:
     """A decision for people: program, direction, far side, verdict, by whom, why."""
     process = f"{flow.process.name}[{flow.process.pid}]" if flow.process else "?"
     arrow = "→" if flow.direction is Direction.OUTBOUND else "←"
-    there = destination_text(flow) if flow.direction is Direction.OUTBOUND else _inbound_text(flow)
+    there = _outbound_text(flow) if flow.direction is Direction.OUTBOUND else _inbound_text(flow)
     decided = f"{outcome} by {flow.by}" if flow.by else outcome
     source = f" [{flow.name_source}]" if flow.host and flow.name_source not in (None, "dns") else ""
     reason = f"  ({flow.reason})" if flow.reason and flow.by != flow.reason else ""
@@ -56,6 +57,12 @@ def decision_words(flow: HostFlow, outcome: str) -> str:
         f"  ↑{size_text(flow.bytes_out)} ↓{size_text(flow.bytes_in)} shown" if flow.bytes_in + flow.bytes_out else ""
     )
     return f"{process} {arrow} {there} {flow.protocol}{source}  {decided}{shown}{reason}"
+
+
+def _outbound_text(flow: HostFlow) -> str:
+    """The far side by name where it is known, with its port where it has one."""
+    text = destination_text(flow)
+    return text if flow.protocol_number in (TCP, UDP) else text.removesuffix(":0")
 
 
 def _inbound_text(flow: HostFlow) -> str:

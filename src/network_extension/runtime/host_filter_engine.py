@@ -93,7 +93,7 @@ class HostEngine:
         self.kernel.socket_closed = flows.closed_socket
         self.reactor.register(self.queue.fileno(), READ, flows.packets)
         self.reactor.register(self.dns_queue.fileno(), READ, self._dns_packets)
-        self.reactor.after_each_batch(self.queue.flush)
+        self.reactor.after_each_batch(flows.after_batch)
         self.reactor.after_each_batch(self.dns_queue.flush)
         self._switch_accounting(True)
         self.ruleset = FilterRuleset(
@@ -157,7 +157,7 @@ class HostEngine:
             select.select([self.queue], [], [], left)
             flows.packets(READ)
             self.stage.flush()
-            self.queue.flush()
+            flows.after_batch()
         return self._probe is None
 
     def _wants_loopback(self) -> bool:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.flow_decision import Policy
 from ..core.packets import FIN, RST, SYN, TCP, UDP, PacketError
+from ..core.tcp_segments import tcp_segment
 from ..filter_verdicts import FLOW_BYTES_MAX
 from ..linux.filter_chains import LOOPBACK_INDEX
 from ..linux.filter_ruleset import FlowMark
@@ -38,6 +39,8 @@ SILENT_TCP, SILENT_OTHER, ALLOWED_AGAIN = 130.0, 30.0, 2.0
 """Seconds for which a verdict is given again: tcp_syn_retries of 6 make 127 s; the last one covers what was already on
 its way to us."""
 SWEEP_INTERVAL = 2.0
+MOST_LOOKS = 500
+"""Reported flows whose sockets one sweep looks for."""
 LOCAL_OUT = 3
 OUTBOUND, INBOUND = Direction.OUTBOUND, Direction.INBOUND
 _HELD_STATES = (FlowMark.HOLD_OUT, FlowMark.HOLD_IN, FlowMark.HOLD_BOTH)
@@ -74,6 +77,10 @@ class HostFlows:
                 self._by_policy(packet)
                 if not isinstance(error, PacketError):
                     self._reactor.guard(partial(_raise, error))
+
+    def after_batch(self) -> None:
+        """Send what was decided, and keep the flows that were let go and are to be reported."""
+        self.queue.flush()
         if self._fresh:
             self._track_fresh()
 
@@ -88,6 +95,9 @@ class HostFlows:
 
     def _unknown(self, key: TableKey, packet: HeldPacket) -> None:
         sequence = initial_sequence(packet.payload) if key[0] == TCP else 0
+        if sequence < 0 and segment(packet.payload)[0].flags & RST:
+            self.queue.decide(packet.id, ACCEPT)  # the end of a connection: it holds nothing
+            return
         if len(self.memory) and self._again(key, sequence, packet):
             return
         if sequence < 0:
@@ -346,6 +356,8 @@ class HostFlows:
     def _drop_carried(self, flow: HostFlow, silent: bool, packets: list[Waiting]) -> None:
         """The kernel carries it: mark the connection, answer what is held, and end the program's socket."""
         flow.mark = FlowMark.DROPPED if silent else FlowMark.REFUSED
+        if not silent and flow.protocol_number == TCP:
+            self._reset_far_side(flow, packets)
         for packet in packets:
             self._held_bytes -= len(packet.payload)
             self._decide(packet, flow.mark)
@@ -353,10 +365,20 @@ class HostFlows:
         self.queue.flush()
         self._cut(flow, silent)
 
+    def _reset_far_side(self, flow: HostFlow, packets: list[Waiting]) -> None:
+        """Bytes that never went out tell the sequence number that the far side expects: it accepts a reset there."""
+        ours = flow.key[1:3] if flow.direction is OUTBOUND else flow.key[3:5]
+        theirs = flow.key[3:5] if flow.direction is OUTBOUND else flow.key[1:3]
+        for packet in packets:
+            head, _ = segment(packet.payload)
+            if (head.source, head.source_port) == ours:
+                self._kernel.inject(tcp_segment(*ours, *theirs, head.sequence, 0, RST), FlowMark.HOLD_BOTH)
+                return
+
     def _cut(self, flow: HostFlow, silent: bool) -> None:
-        self._kernel.set_mark(flow.table_key, flow.mark)
         if not silent:
-            self._kernel.destroy(flow)
+            self._kernel.destroy(flow)  # first: its reset to the far side must not be refused itself
+        self._kernel.set_mark(flow.table_key, flow.mark)
 
     def counts(self, flow: HostFlow) -> tuple[int, int]:
         """Bytes in and out: the kernel's count of the connection, or what we have seen of it."""
@@ -443,9 +465,12 @@ class HostFlows:
         for flow in list({id(flow): flow for flow in self.flows.values()}.values()):
             if now - flow.started_at > SWEEP_INTERVAL / 2 and flow.page is None and not self._is_there(flow):
                 self.end(flow)
-        for flow in list(self.tracked.values()):
-            if self._kernel.counters(flow.table_key) is None:
+        for flow in list(self.tracked.values())[:MOST_LOOKS]:
+            if not (self._kernel.has_socket(flow) if flow.protocol_number in (TCP, UDP) else self._is_there(flow)):
+                self.counts(flow)
                 self.end(flow)
+            else:  # to the end of the order
+                self.tracked[flow.table_key] = self.tracked.pop(flow.table_key)
 
     def _is_there(self, flow: HostFlow) -> bool:
         if flow.stage is Stage.WAITING:

@@ -1,0 +1,78 @@
+"""`netext filter` with other options: inbound flows, established ones, names."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.netlab import FAR4, NEAR4, NetLab
+
+from .echo_server import EchoServer
+from .host_filter import ALLOW, DROP, RunningFilter, attempt, near_socket
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[NetLab]:
+    """A lab of this module's own, with echo servers at two ports that the provider knows."""
+    lab = NetLab()
+    with ExitStack() as stack:
+        stack.callback(lab.close)
+        lab.near.run("ping", "-c", "1", "-i", "0.2", "-W", "3", FAR4)
+        for port in (ALLOW, DROP):
+            stack.enter_context(EchoServer(lab, port))
+        yield lab
+
+
+def test_without_inbound(served: NetLab, tmp_path: Path) -> None:
+    with RunningFilter(served, tmp_path / "log", "--no-inbound") as running, near_socket(served) as listener:
+        listener.bind((NEAR4, DROP))
+        listener.listen()
+        with served.in_host(served.far, socket.socket) as far:
+            far.settimeout(5)
+            far.connect((NEAR4, DROP))
+        assert not [r for r in running.events("decision") if r["direction"] == "inbound"]
+
+
+@pytest.mark.parametrize("established", ["keep", "offer"])
+def test_established_flows(served: NetLab, tmp_path: Path, established: str) -> None:
+    """Kept they go on without a question; offered they are asked for at their next packet."""
+    with near_socket(served) as sock:
+        sock.connect((FAR4, DROP))
+        sock.sendall(b"before")
+        assert sock.recv(100) == b"before"
+        with RunningFilter(served, tmp_path / "log", "--established", established) as running:
+            if established == "keep":
+                sock.sendall(b"after")
+                assert sock.recv(100) == b"after"
+                assert not running.events("decision")
+            else:
+                with pytest.raises(OSError, match=r"reset|abort"):
+                    sock.sendall(b"after")
+                    assert not sock.recv(100)
+                    raise ConnectionResetError("reset")
+                assert running.decision(DROP)["outcome"] == "dropped"
+
+
+def test_names_are_known_before_the_flow(served: NetLab, tmp_path: Path) -> None:
+    """The answer of a name server is read before the program gets it."""
+    served.resolv_conf(f"nameserver {FAR4}\n")
+    query = bytes.fromhex("123401000001000000000000") + b"\x06server\x07example\x00\x00\x01\x00\x01"
+    answer = bytes.fromhex("123481800001000100000000") + query[12:] + bytes.fromhex("c00c00010001000000ff0004")
+    with (
+        served.far_listener(53, kind=socket.SOCK_DGRAM) as server,
+        near_socket(served, socket.SOCK_DGRAM) as near,
+        RunningFilter(served, tmp_path / "log") as running,
+    ):
+        near.sendto(query, (FAR4, 53))
+        _, there = server.recvfrom(512)
+        server.sendto(answer + socket.inet_aton(FAR4), there)
+        near.recv(512)
+        assert attempt(served, ALLOW) == "echoed"
+        record = running.decision(ALLOW)
+        assert (record["host"], record["name_source"]) == ("server.example", "dns")
