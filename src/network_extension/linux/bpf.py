@@ -76,15 +76,15 @@ class Map:
 
     def lookup(self, key: bytes) -> bytes | None:
         """The value at `key`; None when there is none, or the kernel gives none any more. About 2 µs."""
-        self._key[:] = key  # type: ignore[assignment]  # a bytes object of the same length is what ctypes takes
+        self._key.raw = key
         if self._call(self._number, self._lookup, self._element, self._size) != 0:
             return None
         return self._value.raw
 
     def update(self, key: bytes, value: bytes) -> None:
         """Set the value at `key`."""
-        self._key[:] = key  # type: ignore[assignment]  # as above
-        self._value[:] = value  # type: ignore[assignment]  # as above
+        self._key.raw = key
+        self._value.raw = value
         try:
             _bpf(_MAP_UPDATE, self._element)
         except OSError as error:
@@ -99,7 +99,7 @@ class Map:
 def load_program(kind: int, attach_type: int, name: str, instructions: bytes) -> int:
     """Have the kernel verify and take a program; its descriptor. The error ends with what the verifier said."""
     code, licence = _attributes(instructions), _attributes(LICENSE)
-    log = ctypes.create_string_buffer(0)
+    log, failure = ctypes.create_string_buffer(0), OSError()
     # Without a log first: writing it takes as long again. A refused program is then loaded again for its log.
     for level, size in ((0, 0), (1, _LOG_SIZE)):
         log = ctypes.create_string_buffer(size)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from ..errors import DatapathError
 from .bpf_instructions import (
     GET_CURRENT_TASK,
     GET_NETWORK_COOKIE,
@@ -474,7 +475,7 @@ class OwnerProgram:
         members = [name for name in MEMBERS if name.startswith("sock_common.")]
         size = max(offsets[name] + (16 if "v6" in name else 4) for name in members)
         if size > MAX_SOCKET:
-            raise ValueError(f"struct sock_common is larger than expected: {size}")
+            raise DatapathError(f"struct sock_common is larger than a program can read: {size} bytes")
         self._new_flow_key()
         base = SOCKET - MAX_SOCKET
         self._read_at(base, R6, 0, size)
