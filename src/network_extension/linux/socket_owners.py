@@ -26,9 +26,10 @@ from typing import NamedTuple
 
 from ..errors import DatapathError
 from . import bpf
-from . import socket_owner_programs as programs
+from . import socket_owner_layout as layout
 from .btf import member_offsets
-from .socket_owner_programs import MapNumbers, OwnerProgram
+from .socket_owner_layout import MapNumbers
+from .socket_owner_programs import OwnerProgram
 
 SOCKETS, FLOWS, PROCESSES = 65536, 65536, 8192
 SO_COOKIE, SO_NETNS_COOKIE = 57, 71
@@ -99,11 +100,11 @@ class SocketOwners:
 
     def _open(self, pid_level: int) -> None:
         least = _LEAST_FOR_EACH_PROCESSOR * (os.cpu_count() or 1)
-        kind, size = bpf.MAP_LRU_HASH, programs.PROCESS_SIZE
-        flow = programs.FLOW_KEY_SIZE, programs.FLOW_SIZE
-        self._owners = self._map(kind, "netext_owners", 8, programs.OWNER_SIZE, max(SOCKETS, least))
+        kind, size = bpf.MAP_LRU_HASH, layout.PROCESS_SIZE
+        flow = layout.FLOW_KEY_SIZE, layout.FLOW_SIZE
+        self._owners = self._map(kind, "netext_owners", 8, layout.OWNER_SIZE, max(SOCKETS, least))
         self._flows = self._map(kind, "netext_flows", *flow, max(FLOWS, least))
-        self._processes = self._map(kind, "netext_process", programs.PROCESS_KEY_SIZE, size, max(PROCESSES, least))
+        self._processes = self._map(kind, "netext_process", layout.PROCESS_KEY_SIZE, size, max(PROCESSES, least))
         self._attach(pid_level)
 
     def _map(self, kind: int, name: str, key_size: int, value_size: int, entries: int) -> bpf.Map:
@@ -112,12 +113,12 @@ class SocketOwners:
         return made
 
     def _attach(self, pid_level: int) -> None:
-        scratch = bpf.Map(bpf.MAP_ARRAY, "netext_scratch", 4, programs.SCRATCH_SIZE, programs.SCRATCH_SLOTS)
+        scratch = bpf.Map(bpf.MAP_ARRAY, "netext_scratch", 4, layout.SCRATCH_SIZE, layout.SCRATCH_SLOTS)
         cgroup = -1
         try:
             cgroup = bpf.open_root_cgroup()
             maps = [made.descriptor for made in (self._owners, self._flows, self._processes, scratch)]
-            offsets = member_offsets(programs.MEMBERS)
+            offsets = member_offsets(layout.MEMBERS)
             for name, kind, attach_type in _PROGRAMS:
                 code = _instructions(name, OwnerProgram(MapNumbers(*maps), offsets, pid_level))
                 program = bpf.load_program(kind, attach_type, name, code)
@@ -221,15 +222,15 @@ def _owner(value: bytes, cookie: int, time: int = 0) -> Owner:
 def parse_process(start: int, value: bytes) -> ProcessRecord:
     """Read a record of the map `processes`."""
     parent_start, parent_execs, parent_pid, pid, level, path_length, size, flags = _HEAD.unpack_from(value)
-    path = value[programs.PATH : programs.PATH + min(path_length, programs.MAX_PATH)]
+    path = value[layout.PATH : layout.PATH + min(path_length, layout.MAX_PATH)]
     return ProcessRecord(
         start,
         pid,
         level,
-        _path(path, flags) or _text(value[programs.NAME : programs.PATH].partition(b"\0")[0]),
-        not flags & programs.PATH_IS_CUT,
-        _words(value[programs.ARGUMENTS : programs.ARGUMENTS + min(size, programs.MAX_ARGUMENTS)]),
-        bool(flags & programs.HAS_ARGUMENTS and size and not flags & programs.ARGUMENTS_ARE_CUT),
+        _path(path, flags) or _text(value[layout.NAME : layout.PATH].partition(b"\0")[0]),
+        not flags & layout.PATH_IS_CUT,
+        _words(value[layout.ARGUMENTS : layout.ARGUMENTS + min(size, layout.MAX_ARGUMENTS)]),
+        bool(flags & layout.HAS_ARGUMENTS and size and not flags & layout.ARGUMENTS_ARE_CUT),
         _KEY.pack(parent_start, parent_execs, parent_pid) + b"\0\0\0\0",
         parent_pid,
     )
@@ -240,9 +241,9 @@ def _path(names: bytes, flags: int) -> str:
     if not names:
         return ""
     path = "/" + "/".join(_text(name) for name in reversed(names.removesuffix(b"\0").split(b"\0")))
-    if flags & programs.PATH_IS_CUT:
+    if flags & layout.PATH_IS_CUT:
         path = "..." + path
-    return path + " (deleted)" if flags & programs.IS_DELETED else path
+    return path + " (deleted)" if flags & layout.IS_DELETED else path
 
 
 def _text(name: bytes) -> str:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from network_extension.linux import attribution, socket_holders, socket_owner_programs
+from network_extension.linux import attribution, socket_holders, socket_owner_layout
 from network_extension.linux.attribution import MAX_AGE, Attribution
 from network_extension.linux.sock_diag import SocketInfo
 from network_extension.linux.socket_holders import SocketHolders
@@ -162,8 +162,8 @@ def test_what_a_process_is_is_worked_out_once(setting: Setting) -> None:
 
 def record(path: bytes, arguments: bytes = b"", flags: int = 1, pid: int = 7) -> ProcessRecord:
     head = key(5, 6) + struct.pack("<IIIIII", pid, 2, len(path), len(arguments), flags, 0) + b"fifteen bytes..\0"
-    data = head + path.ljust(socket_owner_programs.MAX_PATH, b"?")
-    return parse_process(9, data + arguments.ljust(socket_owner_programs.MAX_ARGUMENTS, b"?"))
+    data = head + path.ljust(socket_owner_layout.MAX_PATH, b"?")
+    return parse_process(9, data + arguments.ljust(socket_owner_layout.MAX_ARGUMENTS, b"?"))
 
 
 def test_a_record_is_read() -> None:
@@ -192,7 +192,7 @@ def test_any_record_is_read(data: bytes) -> None:
 def test_addresses_of_both_families_have_one_form() -> None:
     mapped = flow_key(1, UDP, (bytes(10) + b"\xff\xff" + LOCAL[0], 1000), REMOTE)
     assert flow_key(1, UDP, LOCAL, REMOTE) == mapped
-    assert len(mapped) == socket_owner_programs.FLOW_KEY_SIZE
+    assert len(mapped) == socket_owner_layout.FLOW_KEY_SIZE
     assert mapped[40:44] == struct.pack("<H", 1000) + struct.pack(">H", 53)
     assert flow_key(1, UDP, ANY, NOWHERE)[8:40] == bytes(32)
 

@@ -6,7 +6,8 @@ import pytest
 
 from network_extension.errors import ConfigurationError, DatapathError
 from network_extension.linux.bpf_instructions import R0, R1, R2, R10, Assembly
-from network_extension.linux.socket_owner_programs import MEMBERS, MapNumbers, OwnerProgram
+from network_extension.linux.socket_owner_layout import MEMBERS, MapNumbers
+from network_extension.linux.socket_owner_programs import OwnerProgram
 
 
 def hexadecimal(code: Assembly) -> list[str]:
