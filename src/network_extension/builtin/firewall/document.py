@@ -121,17 +121,19 @@ def read_bounded(path: str, most: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except (OSError, ValueError) as error:
         raise _unreadable(path, getattr(error, "strerror", None) or str(error)) from None
-    with open(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             what = "a directory" if stat.S_ISDIR(status.st_mode) else "not an ordinary file"
             raise _unreadable(path, f"it is {what}")
         if status.st_size > most:
             raise _unreadable(path, f"it has {status.st_size} bytes, more than {most}")
-        try:
+        with open(descriptor, "rb", closefd=False) as file:
             content = file.read(most + 1)
-        except OSError as error:
-            raise _unreadable(path, error.strerror or str(error)) from None
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from None
+    finally:
+        os.close(descriptor)
     if len(content) > most:
         raise _unreadable(path, f"it has more than {most} bytes")
     return content

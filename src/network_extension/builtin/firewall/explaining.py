@@ -72,7 +72,7 @@ def _why_not(rule: Rule, facts: FlowFacts, now: datetime) -> str:
         return f"would {rule.action} if the name fits, which is not known yet"
     if rule.action is Action.INSPECT:
         return "the name is known from the flow's own bytes" if facts.has_own_name else "looks at the first bytes"
-    return "comes after the rule that decides"
+    return f"would {rule.action} if no name comes"
 
 
 def _then(rules: Sequence[Rule], default: Action, facts: FlowFacts, now: datetime, decision: Decision) -> str:

@@ -134,8 +134,10 @@ class _Reader:
             if self._text[self._at] == ",":
                 self._at += 1
                 continue
-            self._offsets.setdefault((*way, number), self._at)
+            start = self._at
+            self._offsets.setdefault((*way, number), start)
             self._value((*way, number), depth + 1)
+            self._at = max(self._at, start + 1)
             number += 1
         self._at += 1
 

@@ -164,9 +164,7 @@ class _Loader:
         self._rest(document, table, (*chain, os.path.realpath(path)))
 
     def finish(self) -> tuple[Rule, ...]:
-        errors = [
-            error for document in self._documents for error in sorted(document.errors, key=lambda error: error[1:3])
-        ]
+        errors = [error for document in self._documents for error in sorted(document.errors, key=_order)]
         if errors:
             raise RuleFileError(errors)
         return tuple(self._rules)
@@ -314,3 +312,8 @@ def _seconds(table: Table, key: str, default: float, most: float) -> float:
     if type(value) not in (int, float) or not 0 < value <= most:
         raise Misfit((*table.way, key), f"{key}: seconds up to {most:g} are needed, not {shown(value)}")
     return float(value)
+
+
+def _order(error: RuleError) -> tuple[bool, int, int]:
+    """From top to bottom; what has no place last."""
+    return not error.line, error.line, error.column
