@@ -8,6 +8,8 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 # Options for pytest: make unit PYTEST="-k wire -x"
 PYTEST ?=
+# Options for scripts/fuzz.py
+FUZZ ?=
 
 .PHONY: help
 help:  ## this list
@@ -45,6 +47,11 @@ lab: setup-test  ## the tests in network namespaces, with other programs, and th
 bench: setup-bench  ## speed against native and against other programs, as ratios
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/filters.py
+
+.PHONY: fuzz
+fuzz: setup-test  ## ten million inputs for the parsers, guided by coverage; FUZZ="--seconds 10" for a short look
+	@$(BIN)/python -c "import atheris" 2>/dev/null || $(BIN)/pip install -qq --disable-pip-version-check -e ".[fuzz]"
+	$(BIN)/python scripts/fuzz.py $(FUZZ)
 
 .PHONY: docs
 docs: setup-test  ## the documentation site, in build/site

@@ -1,0 +1,31 @@
+"""The targets of `make fuzz` stand up to a few hundred inputs each; the millions are for `make fuzz` itself."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "fuzz.py"
+
+
+def fuzz() -> Any:
+    spec = importlib.util.spec_from_file_location("netext_fuzz", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+TARGETS = fuzz().targets()
+
+
+@pytest.mark.parametrize("name", sorted(TARGETS))
+def test_no_input_is_more_than_it_can_take(name: str) -> None:
+    chance = random.Random(name)
+    for size in (0, 1, 2, 3, 4, 8, 20, 40, 100, 300) * 20:
+        TARGETS[name](chance.randbytes(size))
+        TARGETS[name](bytes(chance.choice((0, 1, 22, 3, 255)) for _ in range(size)))
