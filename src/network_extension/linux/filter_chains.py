@@ -33,6 +33,8 @@ that goes on while its flow stays as it is gets a plain ACCEPT: it leaves the ch
   our bits out of them before `input` could take them for a verdict.
 - A program may use our bits for itself (SO_MARK): its packets pass unasked and are counted as `foreign`. It needs
   CAP_NET_RAW for that, by which it could send past netfilter anyhow. `mask` chooses other bits.
+- A program that queues loopback's packets too (-j NFQUEUE without `-o lo`) swallows our refusal of a first packet: the
+  kernel queues no packet that shares an unconfirmed connection. The flow times out instead.
 - A connection that a conntrack helper expects (FTP data) begins with its master's mark: it is decided with it.
 
 **Fragments** are put together by conntrack before any of this (defragmentation, priority -400), so a flow has ports.
