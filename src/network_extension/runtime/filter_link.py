@@ -123,10 +123,10 @@ class FilterLink:
         """What became of the flow."""
         self._events.append((filter_wire.REPORT, flow.id, int(action), int(event), *counts))
 
-    def gone(self, number: int) -> None:
-        """The filter has nothing more to do with the flow."""
+    def gone(self, number: int, allowed: bool) -> None:
+        """The filter has nothing more to do with the flow, which goes on if it is allowed."""
         if self.flows.pop(number, None) is not None:
-            self._events.append((filter_wire.GONE, number))
+            self._events.append((filter_wire.GONE, number, allowed))
 
     def rules_changed(self) -> None:
         """The control provider has new rules."""

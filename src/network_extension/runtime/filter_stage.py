@@ -39,6 +39,7 @@ from ..core.filter_decision import (
     Step,
 )
 from ..core.flow_decision import Policy, Trouble
+from ..core.packet_heads import address_bytes
 from ..core.rule_matching import FlowFacts
 from ..filter_verdicts import (
     FilterAction,
@@ -53,9 +54,10 @@ from .filter_link import FilterLink
 from .filter_remediation import HOLD_ALL, LONGEST_STAND_IN, Remediation, StandIn, asks_for_page, is_appended
 from .filter_roster import CONTROL, DATA, PACKET, FilterRoster
 from .filter_times import FlowTimes
-from .filter_wire import Answer
+from .filter_wire import Answer, ForgottenFlow, forgotten_flow
 from .filtered_flow import NEVER, Access, FilteredFlow, FlowWatch
-from .intercepted import TCP, UDP
+from .intercepted import TCP, UDP, FlowKey
+from .wire import WireError
 
 __all__ = ["CONTROL", "DATA", "PACKET", "FilterStage", "FilteredFlow"]
 
@@ -82,6 +84,9 @@ class FilterStage(FilterRoster):
         self._longest_stand_in = min(LONGEST_STAND_IN, deadline / 2)
         self.decided: Callable[[Any], None] = lambda flow: None
         """Called once for each flow when what becomes of it is final; `flow.by` and `flow.reason` are set."""
+        self.update_forgotten: Callable[[FlowKey, FilterVerdict, Direction], bool] = lambda key, verdict, way: False
+        """The datapath's: a filter changes its verdict (allow, drop, data) about a flow that was allowed for good, and
+        that the stage keeps no more. Returns whether there is such a flow. `key` is from who began it."""
         self._flows: dict[int, FlowWatch] = {}
         self._times = FlowTimes(reactor, self._flows, self._look)
         self._steps: deque[tuple[FilteredFlow, Step]] = deque()
@@ -221,7 +226,7 @@ class FilterStage(FilterRoster):
         assert flow.filter is not None
         self._carry_out(flow, flow.filter.trouble(index, trouble, detail, self._reactor.clock()))
         if (link := self._links.get(index)) is not None:
-            link.gone(flow.id)
+            link.gone(flow.id, True)
 
     # Answers
 
@@ -236,6 +241,8 @@ class FilterStage(FilterRoster):
         if flow is None or flow.filter is None:
             if answer.op == filter_wire.NOTIFY_RULES and link.kind == CONTROL:
                 self._tell_rules_changed()
+            elif answer.op == filter_wire.UPDATE_FORGOTTEN and link.kind == DATA:
+                self._update_forgotten(link, answer)
             return
         handler = (self._CONTROL_ANSWERS if link.kind == CONTROL else self._ANSWERS).get(answer.op)
         if handler is not None:
@@ -275,6 +282,25 @@ class FilterStage(FilterRoster):
     def _updated(self, link: FilterLink, answer: Answer, flow: FilteredFlow, decision: FlowFilter) -> None:
         now, direction = self._reactor.clock(), _UPDATES[answer.op]
         self._carry_out(flow, decision.update(link.slot.index, _verdict(answer), direction, now))
+
+    def _update_forgotten(self, link: FilterLink, answer: Answer) -> None:
+        """A filter changes its mind about a flow that it let go: other filters may have it still, or the datapath."""
+        verdict = _verdict(answer)
+        try:
+            key, direction = _forgotten_key(forgotten_flow(verdict))
+        except (WireError, ValueError) as error:
+            link.end(f"it sent what is not a message: {error}")
+            return
+        verdict = verdict._replace(url_map_key="")
+        watch = self._flows.get(answer.number)
+        if watch is None or watch.flow.filter is None or watch.flow.key != key:
+            self.update_forgotten(key, verdict, direction)
+            return
+        try:
+            steps = watch.flow.filter.update(link.slot.index, verdict, direction, self._reactor.clock())
+        except FilterMisuse:
+            return
+        self._carry_out(watch.flow, steps)
 
     def _failed(self, link: FilterLink, answer: Answer, flow: FilteredFlow, decision: FlowFilter) -> None:
         self._troubled(link, flow, Trouble.RAISED, answer.text)
@@ -390,8 +416,7 @@ class FilterStage(FilterRoster):
                 self._tell_decided(watch, decision)
             over = over or not decision.wants_reports
         if over:
-            self._over.discard(flow.id)
-            self._forget(flow)
+            self._forget(flow, decision)
             return
         deadline = decision.next_deadline
         due = NEVER if deadline is None else deadline
@@ -412,11 +437,13 @@ class FilterStage(FilterRoster):
         except Exception as error:
             self._reactor.guard(partial(_raise, error))
 
-    def _forget(self, flow: FilteredFlow) -> None:
+    def _forget(self, flow: FilteredFlow, decision: FlowFilter) -> None:
         flow.filter = None
         self._flows.pop(flow.id, None)
+        allowed = decision.outcome == "allowed" and flow.id not in self._over
+        self._over.discard(flow.id)
         for link in self._links.values():
-            link.gone(flow.id)
+            link.gone(flow.id, allowed)
 
     def _look(self, number: int, due: float) -> None:
         """A time has come for a flow."""
@@ -530,6 +557,14 @@ def _facts(flow: FilteredFlow) -> FlowFacts:
         source,
         port,
     )
+
+
+def _forgotten_key(flow: ForgottenFlow) -> tuple[FlowKey, Direction]:
+    """The key of a flow that the filter remembers, and the direction of its update. Raises ValueError."""
+    local, remote = address_bytes(flow.local), address_bytes(flow.remote)
+    if flow.direction == INBOUND:
+        return (flow.protocol, remote, flow.remote_port, local, flow.local_port), Direction(flow.update)
+    return (flow.protocol, local, flow.local_port, remote, flow.remote_port), Direction(flow.update)
 
 
 def _hold_all(verdict: FilterVerdict) -> FilterVerdict:

@@ -13,7 +13,8 @@ packet is cut into FILTER_PARTs before it.
     (ABOUT, id, host name, its source, URL, remote host, remote port)    what was learned since
     (DATA_OUT or DATA_IN, id, offset, bytes)     (COMPLETE_OUT or COMPLETE_IN, id)
     (REMEDIATION, id, … as NEW)          (CONTROL or CONTROL_REMEDIATION, id, … as NEW: for control providers)
-    (REPORT, id, action, event, bytes in, bytes out)      (GONE, id)     the flow has ended, or is not the filter's
+    (REPORT, id, action, event, bytes in, bytes out)
+    (GONE, id, allowed)      the filter has nothing more to do with the flow, which goes on if it is allowed
     (RULES_CHANGED, 0)      (PROCESS, key, pid, start time, uid, executable, arguments, parents)
     (PACKET, id, interface, direction, bytes)
 
@@ -37,7 +38,7 @@ NEW, DATA_OUT, DATA_IN, COMPLETE_OUT, COMPLETE_IN, REMEDIATION, CONTROL, CONTROL
 ABOUT, REPORT, GONE, RULES_CHANGED, PROCESS, PACKET = range(9, 15)
 # Provider to engine.
 RESUME, UPDATE_ANY, UPDATE_IN, UPDATE_OUT, FAIL = range(16, 21)
-NOTIFY_RULES, PACKET_VERDICT, PACKET_ALLOW = range(21, 24)
+NOTIFY_RULES, PACKET_VERDICT, PACKET_ALLOW, UPDATE_FORGOTTEN = range(21, 25)
 
 EVENTS, PART, ANSWERS = (
     bytes((MessageType.FILTER_EVENTS,)),
@@ -94,9 +95,23 @@ KINDS_OF: dict[int, frozenset[VerdictKind]] = {
     UPDATE_ANY: _UPDATE_KINDS,
     UPDATE_IN: _UPDATE_KINDS,
     UPDATE_OUT: _UPDATE_KINDS,
+    UPDATE_FORGOTTEN: _UPDATE_KINDS,
 }
 """What each question may be answered with."""
 _WITHOUT_VERDICT = frozenset((FAIL, NOTIFY_RULES, PACKET_VERDICT, PACKET_ALLOW))
+
+
+class ForgottenFlow(NamedTuple):
+    """A flow that neither end keeps: as the filter remembers it."""
+
+    protocol: int
+    direction: int
+    local: str
+    local_port: int
+    remote: str
+    remote_port: int
+    update: int
+    """The direction that the update is for."""
 
 
 class Answer(NamedTuple):
@@ -169,6 +184,23 @@ def pack_verdict(op: int, number: int, verdict: FilterVerdict) -> bytes:
 def pack_failure(op: int, number: int, text: str) -> bytes:
     """The filter raised at question `op`, or answered what is no verdict."""
     return _RECORD.pack(FAIL, number, _NO_KIND, _TEXTS, op, 0) + _texts(text, "")
+
+
+def pack_forgotten(number: int, verdict: FilterVerdict, flow: ForgottenFlow) -> bytes:
+    """Change the verdict of a flow that neither end keeps."""
+    return pack_verdict(UPDATE_FORGOTTEN, number, verdict._replace(url_map_key=" ".join(map(str, flow))))
+
+
+def forgotten_flow(verdict: FilterVerdict) -> ForgottenFlow:
+    """Which flow an UPDATE_FORGOTTEN is about. Raises WireError; whether the addresses are some is not looked at."""
+    words = verdict.url_map_key.split(" ")
+    numbers = [word for index, word in enumerate(words) if index not in (2, 4)]
+    if len(words) != 7 or not all(word.isascii() and word.isdigit() and len(word) <= 5 for word in numbers):
+        raise WireError("a forgotten flow without its addresses")
+    protocol, direction, local_port, remote_port, update = map(int, numbers)
+    if protocol > 255 or not 1 <= direction <= 2 or update > 2 or max(local_port, remote_port) > 65535:
+        raise WireError("a forgotten flow without its addresses")
+    return ForgottenFlow(protocol, direction, words[2], local_port, words[4], remote_port, update)
 
 
 def pack_plain(op: int, number: int, value: int = 0) -> bytes:

@@ -37,7 +37,7 @@ from ..filter_verdicts import (
 from ..metadata import FlowMetadata, ParentProcess, ProcessInfo
 from ..rules import Direction
 from . import filter_wire
-from .filter_wire import KINDS_OF, ends_new_flow, pack_failure, pack_verdict
+from .filter_wire import KINDS_OF, ForgottenFlow, ends_new_flow, pack_failure, pack_forgotten, pack_verdict
 from .loader import one_line
 from .wire import WireError
 
@@ -48,8 +48,13 @@ _UPDATES = {
     Direction.OUTBOUND: filter_wire.UPDATE_OUT,
 }
 _DECIDING, _SHOWN, _ENDED = "is being decided", "is being filtered", "has ended"
-_FOR_GOOD = "was decided for good; ask for reports with the verdict to keep it"
+_ALLOWED, _DROPPED, _ANSWERED = "was allowed for good", "was dropped", "was answered"
 _FAILED = "was left to the policy after an error"
+_GOES_ON = (_ALLOWED, _FAILED)
+"""What may live still, though nobody keeps it."""
+
+
+_FINAL_STATES = {VerdictKind.ALLOW: _ALLOWED, VerdictKind.DROP: _DROPPED}
 
 
 class _Call(NamedTuple):
@@ -167,7 +172,7 @@ class HostedFlows:
         """The flow has ended, or is not this filter's any more."""
         flow = self.flows.pop(event[1], None)
         if flow is not None:
-            self._end(flow, _ENDED)
+            self._end(flow, _ALLOWED if event[2] else _ENDED)
 
     def process(self, event: tuple[Any, ...]) -> None:
         """A process that later flows refer to by its number."""
@@ -212,22 +217,34 @@ class HostedFlows:
 
     def update(self, flow: object, verdict: FilterVerdict, direction: Direction) -> None:
         """Change a verdict. Raises ProviderError."""
-        known = self._known("update_flow", flow)
+        known = self._known("update_flow", flow, forgotten=True)
         if not isinstance(verdict, FilterDataVerdict):
             raise ProviderError(f"update_flow: {known!r}: a FilterDataVerdict is needed, not {_type(verdict)}")
         op = _UPDATES.get(direction)
         if op is None:
             raise ProviderError(f"update_flow: {known!r}: {direction!r} is no direction")
+        if known.state in _GOES_ON and self.flows.get(known.number) is not known:
+            self._update_forgotten(known, verdict, direction)
+            return
         if known.paused:
             raise ProviderError(f"update_flow: {known!r} is paused; end that with resume_flow")
         if not known.answered:
             raise ProviderError(f"update_flow: {known!r} {known.state}: handle_new_flow has not answered yet")
         self._owner.answer(_record("update_flow", op, known, verdict, KINDS_OF[op]))
 
-    def _known(self, what: str, flow: object) -> HostedFlow:
+    def _update_forgotten(self, flow: HostedFlow, verdict: FilterDataVerdict, direction: Direction) -> None:
+        """The flow was allowed, and nobody keeps it: its addresses tell which one is meant, if it lives still."""
+        local, remote = flow.local_endpoint, flow.remote_endpoint
+        if local is None or remote is None:
+            raise ProviderError(f"update_flow: {flow!r} {flow.state}, and its addresses are not known")
+        named = ForgottenFlow(flow.socket_protocol, int(flow.direction), *local, *remote, int(direction))
+        _check("update_flow", flow, verdict, KINDS_OF[filter_wire.UPDATE_FORGOTTEN])
+        self._owner.answer(pack_forgotten(flow.number, verdict, named))
+
+    def _known(self, what: str, flow: object, forgotten: bool = False) -> HostedFlow:
         if not isinstance(flow, HostedFlow):
             raise ProviderError(f"{what}: a flow of this filter is needed, not {_type(flow)}")
-        if self.flows.get(flow.number) is not flow:
+        if self.flows.get(flow.number) is not flow and not (forgotten and flow.state in _GOES_ON):
             raise ProviderError(f"{what}: {flow!r} {flow.state}")
         return flow
 
@@ -306,7 +323,7 @@ class HostedFlows:
             self._settle(flow, op, verdict)
             if (op == filter_wire.NEW and ends_new_flow(verdict)) or op >= filter_wire.CONTROL:
                 del self.flows[flow.number]
-                flow.state = _FOR_GOOD
+                flow.state = _ANSWERED if op >= filter_wire.CONTROL else _FINAL_STATES[verdict.kind]
         self._owner.answer(record)
 
     def _settle(self, flow: HostedFlow, op: int, verdict: FilterVerdict) -> None:
@@ -384,12 +401,16 @@ async def _both(before: asyncio.Task[Any] | None, work: Awaitable[Any]) -> None:
 
 
 def _record(what: str, op: int, flow: HostedFlow, verdict: FilterVerdict, kinds: frozenset[VerdictKind]) -> bytes:
-    if verdict.kind not in kinds:
-        raise ProviderError(f"{what}: {flow!r} cannot be given the verdict {_kind(verdict)} here")
+    _check(what, flow, verdict, kinds)
     try:
         return pack_verdict(op, flow.number, verdict)
     except WireError as error:
         raise ProviderError(f"{what}: {flow!r}: {error}") from None
+
+
+def _check(what: str, flow: HostedFlow, verdict: FilterVerdict, kinds: frozenset[VerdictKind]) -> None:
+    if verdict.kind not in kinds:
+        raise ProviderError(f"{what}: {flow!r} cannot be given the verdict {_kind(verdict)} here")
 
 
 def _kind(verdict: FilterVerdict) -> str:

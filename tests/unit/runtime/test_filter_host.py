@@ -190,7 +190,7 @@ class TestNewFlow:
             async with Engine(provider) as engine:
                 engine.asks(new(1))
                 await engine.until(lambda: provider.flows)
-                engine.asks((w.GONE, 1))
+                engine.asks((w.GONE, 1, False))
                 await engine.until(lambda: ended)
                 await engine.hears_nothing()
                 assert engine.host.flows.flows == {} and engine.owner.lines == []
@@ -238,7 +238,7 @@ class TestData:
                 assert provider.flows[0].remote_endpoint == ("192.0.2.9", 443)
                 engine.asks((w.DATA_IN, 1, 0, b"answer"), (w.COMPLETE_OUT, 1))
                 assert kinds(await engine.hears(2)) == [(w.DATA_IN, 1, "allow"), (w.COMPLETE_OUT, 1, "allow")]
-                engine.asks((w.REPORT, 1, 1, 3, 6, 5), (w.GONE, 1))
+                engine.asks((w.REPORT, 1, 1, 3, 6, 5), (w.GONE, 1, False))
                 await engine.until(lambda: len(provider.told) == 5)
                 assert provider.told == [
                     ("new",),
@@ -288,7 +288,7 @@ class TestData:
             provider = Scripted()
             async with Engine(provider) as engine:
                 engine.asks((w.DATA_IN, 5, 0, b"x"), (w.COMPLETE_IN, 5), (w.ABOUT, 5, "x", "dns", None, "", 0))
-                engine.asks((w.REPORT, 5, 1, 3, 0, 0), (w.GONE, 5), (99, 5))
+                engine.asks((w.REPORT, 5, 1, 3, 0, 0), (w.GONE, 5, False), (99, 5))
                 await engine.hears_nothing()
                 assert provider.told == [] and engine.owner.lines == []
 
@@ -324,7 +324,7 @@ class TestPause:
                     (paused, FilterDataVerdict.allow(), "paused by handle_new_flow: a FilterNewFlowVerdict is needed"),
                     (paused, PAUSE, "is paused already"),
                     (paused, "allow", "not str"),
-                    (allowed, ALLOW, "was decided for good; ask for reports"),
+                    (allowed, ALLOW, "was allowed for good"),
                     (shown, ALLOW, "is not paused: it is being filtered"),
                     (failed, ALLOW, "was left to the policy after an error"),
                     (FilterSocketFlow(), ALLOW, "a flow of this filter is needed, not FilterSocketFlow"),
@@ -345,7 +345,7 @@ class TestPause:
             async with Engine(provider) as engine:
                 engine.asks(new(1))
                 await engine.hears()
-                engine.asks((w.REPORT, 1, 2, 3, 0, 0), (w.GONE, 1))
+                engine.asks((w.REPORT, 1, 2, 3, 0, 0), (w.GONE, 1, False))
                 await engine.until(lambda: len(provider.told) == 2)
                 with pytest.raises(ProviderError, match="has ended"):
                     provider.resume_flow(provider.flows[0], ALLOW)
@@ -374,6 +374,29 @@ class TestUpdate:
 
         run(trace())
 
+    def test_a_flow_that_was_allowed_and_forgotten(self) -> None:
+        """Nobody keeps it but the provider; its addresses tell which it is."""
+
+        async def trace() -> None:
+            provider = Scripted(ALLOW, SHOW, SHOW)
+            async with Engine(provider) as engine:
+                engine.asks(new(1), new(2), new(3))
+                await engine.hears(3)
+                engine.asks((w.GONE, 2, True), (w.GONE, 3, False))
+                await engine.until(lambda: not engine.host.flows.flows)
+                allowed, passed, ended = provider.flows
+                provider.update_flow(allowed, FilterDataVerdict.drop(silent=True))
+                provider.update_flow(passed, FilterDataVerdict.data(0, 5), Direction.INBOUND)
+                first, second = await engine.hears(2)
+                assert (first.op, first.number) == (w.UPDATE_FORGOTTEN, 1)
+                assert first.verdict is not None and first.verdict.silent and second.verdict is not None
+                assert w.forgotten_flow(first.verdict) == (6, 2, "10.0.0.1", 40001, "192.0.2.1", 443, 0)
+                assert w.forgotten_flow(second.verdict).update == Direction.INBOUND
+                with pytest.raises(ProviderError, match="has ended"):
+                    provider.update_flow(ended, FilterDataVerdict.drop())
+
+        run(trace())
+
     def test_what_cannot_be_updated(self) -> None:
         async def trace() -> None:
             gate: asyncio.Future[FilterNewFlowVerdict] = asyncio.get_running_loop().create_future()
@@ -381,15 +404,15 @@ class TestUpdate:
             async def slow() -> FilterNewFlowVerdict:
                 return await gate
 
-            provider = Scripted(PAUSE, ALLOW, SHOW, slow())
+            provider = Scripted(PAUSE, FilterNewFlowVerdict.drop(), SHOW, slow())
             async with Engine(provider) as engine:
                 engine.asks(new(1), new(2), new(3), new(4))
                 await engine.hears(3)
-                paused, allowed, shown, asked = provider.flows
+                paused, dropped, shown, asked = provider.flows
                 drop = FilterDataVerdict.drop()
                 for flow, verdict, direction, text in (
                     (paused, drop, Direction.ANY, "end that with resume_flow"),
-                    (allowed, drop, Direction.ANY, "was decided for good"),
+                    (dropped, drop, Direction.ANY, "was dropped"),
                     (shown, ALLOW, Direction.ANY, "a FilterDataVerdict is needed, not FilterNewFlowVerdict"),
                     (shown, FilterDataVerdict.pause(), Direction.ANY, "cannot be given the verdict pause"),
                     (shown, drop, 7, "is no direction"),
@@ -584,7 +607,7 @@ def test_reports_may_be_coroutines_and_may_fail() -> None:
     async def trace() -> None:
         provider = Reported(ALLOW.reported())
         async with Engine(provider) as engine:
-            engine.asks(new(1), (w.REPORT, 1, 1, 1, 0, 0), (w.REPORT, 1, 1, 3, 5, 6), (w.GONE, 1))
+            engine.asks(new(1), (w.REPORT, 1, 1, 1, 0, 0), (w.REPORT, 1, 1, 3, 5, 6), (w.GONE, 1, False))
             await engine.hears()
             await engine.until(lambda: len(engine.owner.lines) == 2)
             assert provider.told == [("new",), ("report", 1), ("report", 3)]
