@@ -45,6 +45,7 @@ class Attribution:
         self._holders = SocketHolders()
         self._kernel: SocketOwners | None = None
         self._known: dict[tuple[bytes, int], ProcessInfo] = {}
+        self._chains: dict[bytes, tuple[ParentProcess, ...]] = {}
         self._described: dict[int, tuple[tuple[object, ...], ProcessInfo]] = {}
         self._namespace = 0
         self.how = "sock_diag+proc: eBPF is not wanted"
@@ -137,22 +138,28 @@ class Attribution:
             living = self._living(record.pid, start)
             if living is not None and (not record.is_whole or living.executable == executable):
                 executable, arguments = living.executable, living.arguments
-        return ProcessInfo(record.pid, start, uid, executable, arguments, self._parents(kernel, record))
+        return ProcessInfo(record.pid, start, uid, executable, arguments, self._parents(kernel, record.parent))
 
-    def _parents(self, kernel: SocketOwners, record: ProcessRecord) -> tuple[ParentProcess, ...]:
-        """The chain upwards as it was when the process was met first; by /proc from where the kernel noted no more."""
-        chain: list[ParentProcess] = []
-        while record.parent_pid and len(chain) < MAX_PARENTS:
-            parent = kernel.process(record.parent)
-            if parent is None:
-                living = self._living(record.parent_pid, start_of(record.parent) // _TICK)
-                if living is not None:
-                    chain += [ParentProcess(living.pid, living.executable), *living.parents]
-                break
-            if parent.pid:
-                chain.append(ParentProcess(parent.pid, printable(parent.executable)))
-            record = parent
-        return tuple(chain[:MAX_PARENTS])
+    def _parents(self, kernel: SocketOwners, key: bytes, most: int = MAX_PARENTS) -> tuple[ParentProcess, ...]:
+        """The process with this key and those above it, as they were when it was met first; remembered.
+
+        By /proc from where the kernel noted no more.
+        """
+        pid, known = pid_of(key), self._chains.get(key)
+        if known is not None or not pid or not most:
+            return known or ()
+        parent = kernel.process(key)
+        if parent is not None:
+            above = self._parents(kernel, parent.parent, most - 1)
+            chain = (ParentProcess(parent.pid, printable(parent.executable)), *above) if parent.pid else above
+        elif (living := self._living(pid, start_of(key) // _TICK)) is not None:
+            chain = ParentProcess(living.pid, living.executable), *living.parents
+        else:
+            return ()
+        if len(self._chains) >= MAX_CACHE:
+            self._chains.clear()
+        self._chains[key] = chain[:MAX_PARENTS]
+        return self._chains[key]
 
     # --- what /proc tells
 
@@ -171,8 +178,11 @@ class Attribution:
         known = self._described.get(pid)
         if known is not None and known[0] == key:
             return known[1]
+        name = executable or name_of(pid)
+        if not name:
+            return None  # it ended between two looks
         parents = _living_parents(status[0])
-        info = ProcessInfo(pid, status[1], user_of(pid), executable or name_of(pid), arguments_of(pid), parents)
+        info = ProcessInfo(pid, status[1], user_of(pid), name, arguments_of(pid), parents)
         if len(self._described) >= MAX_CACHE:
             self._described.clear()
         self._described[pid] = key, info
