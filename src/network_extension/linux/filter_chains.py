@@ -50,35 +50,20 @@ either way.
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import NamedTuple
 
 from ..errors import ConfigurationError
-from . import nftables as nft
-from .nfqueue import ACCEPT, REPEAT
-from .nftables import INPUT, OUTPUT, Chain, Rule, Table, rule
+from . import nft_expressions as nft
+from .flow_marks import MARK_MASK, FlowMark, shift
+from .nft_expressions import INPUT, OUTPUT
+from .nftables import Chain, Rule, Table, rule
 
 TABLE = "netext_filter"
 QUEUE, PACKET_QUEUE, DNS_QUEUE = 20037, 20038, 20039  # 0x4E45, "NE": low numbers are what others take
-MARK_SHIFT, MARK_MASK = 28, 0x70000000
 OUTPUT_PRIORITY, INPUT_PRIORITY, PACKET_PRIORITY = -155, 105, -300
 """mangle - 5; srcnat + 5; raw."""
 LOOPBACK_INDEX = 1  # net/core/dev.c: the first device of each network namespace
 COUNTERS = ("asked_out", "asked_in", "held_out", "held_in", "dropped", "refused", "kernel", "foreign", "decided")
-
-
-class FlowMark(IntEnum):
-    """The state of a flow, in the bits `mask` of its connection's mark."""
-
-    UNDECIDED = 0
-    ALLOWED = 1
-    HOLD_OUT = 2
-    HOLD_IN = 3
-    HOLD_BOTH = 4
-    DROPPED = 5
-    REFUSED = 6
-    OFFERED = 7
-    """Set by `install` only, with `established="offer"`."""
 
 
 class FilterRulesetOptions(NamedTuple):
@@ -99,21 +84,6 @@ class FilterRulesetOptions(NamedTuple):
     """Whether flows over the loopback interface are asked about."""
     inbound: bool = True
     """Whether flows that others begin are asked about."""
-
-
-def verdict(packet_mark: int, state: FlowMark, mask: int = MARK_MASK) -> tuple[int, int | None]:
-    """The queue's verdict and packet mark that give a flow a state and then do with the packet what the state says.
-
-    The packet on which a flow is put into a HOLD state passes. `UNDECIDED` stands for "as it is": this packet passes.
-    """
-    if state is FlowMark.UNDECIDED:
-        return ACCEPT, None
-    return REPEAT, packet_mark & ~mask & 0xFFFFFFFF | state << shift(mask)
-
-
-def shift(mask: int) -> int:
-    """The number of the lowest bit of a mask."""
-    return (mask & -mask).bit_length() - 1
 
 
 def check_options(options: FilterRulesetOptions) -> None:

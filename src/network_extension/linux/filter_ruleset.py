@@ -11,19 +11,15 @@ from . import conntrack, nftables
 from .filter_chains import (
     COUNTERS,
     DNS_QUEUE,
-    MARK_MASK,
-    MARK_SHIFT,
     PACKET_QUEUE,
     QUEUE,
     TABLE,
     FilterRulesetOptions,
-    FlowMark,
     check_options,
     loopback_chain,
-    shift,
     table,
-    verdict,
 )
+from .flow_marks import MARK_MASK, MARK_SHIFT, FlowMark, shift, verdict
 from .nftables import OWNER, PERSIST
 
 __all__ = [
@@ -39,6 +35,7 @@ __all__ = [
     "FlowMark",
     "clear_marks",
     "remove_leftover",
+    "shift",
     "verdict",
 ]
 

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from network_extension.linux import nftables as nft
+from network_extension.linux import nft_expressions as ex
+from network_extension.linux import nftables
 from network_extension.linux.netlink import NLMSG_DONE, NLMSG_ERROR, attribute, attributes, message, messages, nested
 from network_extension.linux.nftables import NftError, NftSocket
 
@@ -35,7 +36,7 @@ def expressions(data: bytes) -> list[tuple[str, bytes]]:
 class TestExpressions:
     def test_a_condition_on_the_connection_mark(self) -> None:
         """Loaded into register 1, masked in the machine's byte order, compared."""
-        part = nft.ct_mark(0x70000000, 0x10000000)
+        part = ex.ct_mark(0x70000000, 0x10000000)
         assert part.text == "ct mark & 0x70000000 == 0x10000000"
         assert expressions(part.data) == [
             ("ct", hexadecimal("0800 0200 00000003 0800 0100 00000001")),
@@ -50,19 +51,19 @@ class TestExpressions:
         ]
 
     def test_writing_marks_keeps_the_other_bits(self) -> None:
-        for part, name in ((nft.set_ct_mark(0x70000000, 0x20000000), "ct"), (nft.clear_meta_mark(0x70000000), "meta")):
+        for part, name in ((ex.set_ct_mark(0x70000000, 0x20000000), "ct"), (ex.clear_meta_mark(0x70000000), "meta")):
             load, change, store = expressions(part.data)
             assert load[0] == store[0] == name
             assert hexadecimal("0c00 0480 0800 0100 ffffff8f") in change[1]
             assert attributes(store[1]).keys() == ({2, 4} if name == "ct" else {2, 3}), "key and source register"
 
     def test_states_are_one_mask(self) -> None:
-        part = nft.ct_state("invalid", "untracked")
+        part = ex.ct_state("invalid", "untracked")
         assert part.text == "ct state invalid,untracked"
         assert hexadecimal("0800 0100 41000000") in expressions(part.data)[1][1]
 
     def test_ports_are_ranges_of_the_transport_header(self) -> None:
-        protocol, source, destination = nft.udp_ports((67, 68), (53, 53))
+        protocol, source, destination = ex.udp_ports((67, 68), (53, 53))
         assert (protocol.text, source.text, destination.text) == ("meta l4proto udp", "udp sport 67-68", "udp dport 53")
         load, low, high = expressions(source.data)
         assert load == (
@@ -74,7 +75,7 @@ class TestExpressions:
         assert [name for name, _ in expressions(destination.data)] == ["payload", "cmp"]
 
     def test_the_native_queue_and_the_target_of_xtables_say_the_same(self) -> None:
-        native, target = (nft.queue(300, bypass=True, native=native) for native in (True, False))
+        native, target = (ex.queue(300, bypass=True, native=native) for native in (True, False))
         assert native.text == target.text == "queue flags bypass to 300"
         assert native.queues and target.queues
         assert expressions(native.data) == [
@@ -85,30 +86,30 @@ class TestExpressions:
         assert bytes(attributes(data)[1]) == b"NFQUEUE\0"
         assert bytes(attributes(data)[2]) == b"\0\0\0\3"
         assert bytes(attributes(data)[3]) == struct.pack("=HHHxx", 300, 1, 1), "struct xt_NFQ_info_v3"
-        assert nft.queue(0, bypass=False).text == "queue to 0"
+        assert ex.queue(0, bypass=False).text == "queue to 0"
 
     def test_verdicts(self) -> None:
-        assert expressions(nft.DROP.data) == [
+        assert expressions(ex.DROP.data) == [
             ("immediate", hexadecimal("0800 0100 00000000 1000 0280 0c00 0280 0800 0100 00000000"))
         ]
-        [(_, data)] = expressions(nft.goto("there").data)
+        [(_, data)] = expressions(ex.goto("there").data)
         assert b"\xff\xff\xff\xfc" in data and b"there\0" in data
-        [(_, data)] = expressions(nft.jump("there").data)
+        [(_, data)] = expressions(ex.jump("there").data)
         assert b"\xff\xff\xff\xfd" in data
 
     def test_a_rule_reads_as_its_parts(self) -> None:
-        rule = nft.rule(nft.udp_ports((53, 53)), nft.count("answers"), nft.ACCEPT)
+        rule = nftables.rule(ex.udp_ports((53, 53)), ex.count("answers"), ex.ACCEPT)
         assert rule.text == 'meta l4proto udp udp sport 53 counter name "answers" accept'
 
 
-TABLE = nft.Table(
+TABLE = nftables.Table(
     "ours",
     ["seen"],
     [
-        nft.Chain("more", [nft.rule(nft.count("seen"), nft.DROP)], comment="Why\nand how."),
-        nft.Chain("output", [nft.rule(nft.goto("more"))], nft.OUTPUT, -155),
+        nftables.Chain("more", [nftables.rule(ex.count("seen"), ex.DROP)], comment="Why\nand how."),
+        nftables.Chain("output", [nftables.rule(ex.goto("more"))], ex.OUTPUT, -155),
     ],
-    nft.OWNER | nft.PERSIST,
+    nftables.OWNER | nftables.PERSIST,
 )
 
 
@@ -132,7 +133,7 @@ def test_a_table_reads_as_nft_writes_it() -> None:
 
 class TestTransactions:
     def test_a_table_is_one_datagram_between_begin_and_end(self) -> None:
-        data = nft.transaction(nft.table_changes(TABLE), 100)
+        data = nftables.transaction(nftables.table_changes(TABLE), 100)
         kinds = [(kind, sequence) for kind, sequence, _ in messages(data)]
         assert [kind for kind, _ in kinds] == [0x10, 0xA00, 0xA12, 0xA03, 0xA03, 0xA06, 0xA06, 0x11]
         assert [sequence for _, sequence in kinds] == list(range(100, 108))
@@ -140,7 +141,7 @@ class TestTransactions:
         assert [bool(flag & 4) for flag in flags] == [False] * 6 + [True, False], "the last change is acknowledged"
 
     def test_a_base_chain(self) -> None:
-        body = nft.add_chain("ours", TABLE.chains[1]).body
+        body = nftables.add_chain("ours", TABLE.chains[1]).body
         hook = nested(4, attribute(1, b"\0\0\0\3"), attribute(2, struct.pack(">i", -155)))
         assert body == (
             attribute(1, b"ours\0")
@@ -183,32 +184,32 @@ def kernel() -> Iterator[Kernel]:
 class TestAnswers:
     def test_an_acknowledgement_of_the_last_change_is_success(self, kernel: Kernel) -> None:
         kernel.answers((6, 0))
-        kernel.nft.apply(nft.table_changes(TABLE))
+        kernel.nft.apply(nftables.table_changes(TABLE))
 
     def test_a_refusal_names_the_object_and_the_errno(self, kernel: Kernel) -> None:
         kernel.answers((5, errno.ENOENT), (6, 0))
         with pytest.raises(NftError, match="No such file or directory") as caught:
-            kernel.nft.apply(nft.table_changes(TABLE))
+            kernel.nft.apply(nftables.table_changes(TABLE))
         assert caught.value.object == 'nft rule inet ours more: counter name "seen" drop'
         assert caught.value.object in str(caught.value)
         assert caught.value.errno == errno.ENOENT
-        assert caught.value.change is not None and caught.value.change.kind == nft.NEWRULE
+        assert caught.value.change is not None and caught.value.change.kind == nftables.NEWRULE
 
     def test_what_is_left_of_a_refused_one_is_not_taken_for_the_next(self, kernel: Kernel) -> None:
         kernel.answers((1, errno.EEXIST), (2, errno.ENOENT), (6, errno.ENOENT))
         with pytest.raises(NftError, match="nft table inet ours: File exists"):
-            kernel.nft.apply(nft.table_changes(TABLE))
+            kernel.nft.apply(nftables.table_changes(TABLE))
         kernel.answers((9, 0))
-        kernel.nft.apply([nft.delete_table("ours")])
+        kernel.nft.apply([nftables.delete_table("ours")])
 
     def test_without_privilege_the_whole_transaction_is_refused(self, kernel: Kernel) -> None:
         """nfnetlink_rcv() answers the first message of the batch."""
         kernel.answers((0, errno.EPERM))
         with pytest.raises(NftError, match=r"nft transaction: Operation not permitted; next step: .*root"):
-            kernel.nft.apply([nft.delete_table("ours")])
+            kernel.nft.apply([nftables.delete_table("ours")])
 
     def test_counters(self, kernel: Kernel) -> None:
-        body = nft.add_counter("ours", "seen").body[: -len(nested(4))]
+        body = nftables.add_counter("ours", "seen").body[: -len(nested(4))]
         body += nested(4, attribute(1, struct.pack(">Q", 5000)), attribute(2, struct.pack(">Q", 42)))
         kernel.end.send(message(0xA12, 2, 1, b"\1\0\0\0" + body) + message(0xA12, 2, 1, b"\1\0\0\0"))
         kernel.end.send(message(NLMSG_DONE, 2, 1, bytes(4)))
@@ -217,5 +218,5 @@ class TestAnswers:
 
 @given(st.binary(max_size=200))
 def test_any_answer_is_read_or_passed_over(data: bytes) -> None:
-    found = nft.parse_counter(data)
+    found = nftables.parse_counter(data)
     assert found is None or len(found[1]) == 2
