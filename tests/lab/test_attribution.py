@@ -344,6 +344,37 @@ def test_a_dual_stack_socket_that_speaks_ipv4_is_found_when_it_is_gone(watched: 
         assert watched.owner(flow).pid == os.getpid()
 
 
+def test_a_multipath_connection_is_found_when_it_is_gone(watched: Watched) -> None:
+    """Go programs open them by default (RFC 8684); the kernel makes the TCP socket below by itself."""
+    code = f"""s = socket.socket(type=socket.SOCK_STREAM | socket.SOCK_NONBLOCK, proto=262)
+s.connect_ex(('{FAR4}', 53))
+"""
+    try:
+        socket.socket(proto=262).close()
+    except OSError:
+        pytest.skip("this kernel has no MPTCP")
+    pid = watched.run(code)
+    assert watched.owner(watched.flow()).pid == pid
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_a_fast_open_connection_is_found(watched: Watched, close: bool) -> None:
+    """connect() is never called: sendto() opens it (RFC 7413)."""
+    code = f"""s = socket.socket(type=socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+try:
+    s.sendto(b'x', socket.MSG_FASTOPEN, ('{FAR4}', 53))
+except BlockingIOError:
+    pass
+{close} or sys.stdin.read()
+"""
+    process = watched.start(code, stdin=subprocess.PIPE)
+    if close:
+        end(process)
+    assert watched.owner(watched.flow()).pid == process.pid
+    if not close:
+        end(process)
+
+
 def test_the_same_addresses_in_another_namespace_are_somebody_elses(watched: Watched) -> None:
     code = f"s = socket.socket(type=2); s.bind(('{NEAR4}', 4000)); s.sendto(b'', ('{FAR4}', 53))"
     pid = watched.run(code)

@@ -24,6 +24,7 @@ from .socket_owner_layout import (
 
 # struct bpf_sock and struct bpf_sock_addr of include/uapi/linux/bpf.h
 _SOCK_PROTOCOL, _SOCK_PORT = 12, 44
+_TCP, _MPTCP = 6, 262
 _ADDRESS_IP4, _ADDRESS_IP6, _ADDRESS_PORT, _ADDRESS_PROTOCOL, _ADDRESS_SOCK = 4, 8, 24, 36, 64
 
 
@@ -155,6 +156,9 @@ class OwnerProgram(ProcessProgram):
         load("skc_dport", 2)
         code.store(R10, FLOW + REMOTE_PORT, R1, 2)
         code.load(R1, R6, _SOCK_PROTOCOL, 4)
+        code.jump_if("!=", R1, _MPTCP, "protocol")
+        code.set(R1, _TCP)  # which it is on the way
+        code.label("protocol")
         code.store(R10, FLOW + PROTOCOL, R1, 4)
         load("skc_family", 2)
         code.jump_if("==", R1, 2, "IPv4")
