@@ -36,12 +36,6 @@ class AskControl(NamedTuple):
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
 
 
-class AskRemediation(NamedTuple):
-    """The user asks for access."""
-
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
-
-
 class Open(NamedTuple):
     """All filters have answered the new flow: let it begin. With neither direction held it is finally allowed."""
 
@@ -95,17 +89,4 @@ class Report(NamedTuple):
     event: FilterReportEvent
 
 
-Step = (
-    AskNewFlow
-    | AskData
-    | AskComplete
-    | AskControl
-    | AskRemediation
-    | Open
-    | Pass
-    | Hold
-    | Drop
-    | Remediate
-    | AppendString
-    | Report
-)
+Step = AskNewFlow | AskData | AskComplete | AskControl | Open | Pass | Hold | Drop | Remediate | AppendString | Report
