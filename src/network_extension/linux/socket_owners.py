@@ -31,7 +31,7 @@ from .btf import member_offsets
 from .socket_owner_layout import MapNumbers
 from .socket_owner_programs import OwnerProgram
 
-SOCKETS, FLOWS, PROCESSES = 65536, 65536, 8192
+SOCKETS, FLOWS, PROCESSES = 65536, 32768, 4096
 SO_COOKIE, SO_NETNS_COOKIE = 57, 71
 INITIAL_CGROUP_NAMESPACE = 0xEFFFFFFB  # PROC_CGROUP_INIT_INO in the kernel's proc_ns.h
 _LEAST_FOR_EACH_PROCESSOR = 128  # a full LRU map keeps so many entries of each processor free
