@@ -74,7 +74,7 @@ class Attribution:
         `protocol` is IPPROTO_TCP or IPPROTO_UDP; `inbound` when the packet came from `remote`, so that a listening
         socket may be meant. About 20 µs.
         """
-        found = self._table.find(protocol, local, remote, inbound)
+        found = self._table.find(protocol, local, remote, listeners=inbound)
         if self._kernel is None:
             return self._holder(found, 0) if found else None
         owner = self._owner(self._kernel, found, protocol, local, remote, inbound)

@@ -124,7 +124,7 @@ class SocketTable:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, ANSWER_TIMEOUT)
 
     def find(
-        self, protocol: int, local: SocketAddress, remote: SocketAddress, listeners: bool = False
+        self, protocol: int, local: SocketAddress, remote: SocketAddress, *, listeners: bool = False
     ) -> SocketInfo | None:
         """The socket at `local` that speaks with `remote`; None when there is none, or no answer.
 

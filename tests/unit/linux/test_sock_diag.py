@@ -264,3 +264,11 @@ def test_lost_events_are_survived_and_counted() -> None:
     events = DestroyEvents(Overflowing())  # type: ignore[arg-type]
     assert len(events.receive()) == 1
     assert events.overflows == 1
+
+
+def test_who_listens_is_found_if_asked_for(table: SocketTable) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        local, remote = (LOCAL, server.getsockname()[1]), (FAR, 1)
+        found = table.find(TCP, local, remote, listeners=True)
+        assert found is not None and found.inode == os.fstat(server.fileno()).st_ino
+        assert table.find(TCP, local, remote) is None
