@@ -4,8 +4,9 @@ Rules are ordered and the first that matches decides; `core/rule_matching.matche
 allowed by default, whatever the default action, and is matched only by a rule whose own network is a loopback one.
 
 `FilterRuleMatcher` gives the answer of a walk through the list in a time that hardly depends on its length: rules are
-filed by protocol, direction, and what they say of the far side, and of all that fit the one with the lowest number is
-taken. Rules that name a local network are filed by that, and looked at one by one. The tests hold it against the walk.
+filed by what they say of the near side, then by protocol and direction, then by what they say of the far side, and of
+all that fit the one with the lowest number is taken. A look-up costs one dict access for each prefix length in use. The
+tests hold it against the walk.
 """
 
 from __future__ import annotations
@@ -16,18 +17,20 @@ from ..endpoint import Endpoint
 from ..filter_settings import FilterRule, FilterSettings
 from ..filter_verdicts import FilterAction
 from ..rules import Direction, NetworkRule, Protocol
-from .rule_matching import FlowFacts, is_loopback, matches, plain_address
+from .rule_matching import FlowFacts, is_loopback, plain_address
 
 NONE = 1 << 30
 """Larger than the number of any rule."""
 _Ports = dict[int, int]  # port, 0 for any -> number of the first rule that says so
 _Networks = dict[int, dict[int, dict[int, _Ports]]]  # bytes of an address -> shift -> network -> ports
+_PROTOCOLS = {Protocol.ANY: tuple(Protocol)}
+_DIRECTIONS = {Direction.ANY: tuple(Direction)}
 
 
 class FilterRuleMatcher:
     """The rules of one filter, made ready."""
 
-    __slots__ = ("_default", "_local", "_rules", "_tables", "_texts")
+    __slots__ = ("_anywhere", "_default", "_near", "_rules", "_texts")
 
     def __init__(self, settings: FilterSettings) -> None:
         self._rules = settings.rules
@@ -35,55 +38,74 @@ class FilterRuleMatcher:
         self._texts = [
             f"rules[{number}] {rule.action.name.lower()} {rule.network_rule}" for number, rule in enumerate(self._rules)
         ]
-        self._tables = {
-            (protocol, direction): _Table()
-            for protocol in Protocol
-            for direction in (Direction.INBOUND, Direction.OUTBOUND)
-        }
-        self._local: dict[tuple[int, int, int], list[int]] = {}
-        """Rules that name a local network: (bytes, shift, network) -> their numbers."""
+        self._anywhere = _Group()
+        """Rules that say nothing of the near side."""
+        self._near: dict[tuple[int, int], dict[int, dict[int, _Group]]] = {}
+        """The others: (bytes of an address, shift) -> network -> port -> rules. (0, 0) is any address."""
         for number, rule in enumerate(self._rules):
             self._file(number, rule)
 
     def _file(self, number: int, rule: FilterRule) -> None:
         network = rule.network_rule
-        if network.match_local_network is not None:
-            self._local.setdefault(_place(network.match_local_network, network.match_local_prefix), []).append(number)
+        near = network.match_local_network
+        if near is None:
+            self._anywhere.add(network, number)
             return
-        for (protocol, direction), table in self._tables.items():
-            if network.match_protocol in (Protocol.ANY, protocol) and network.match_direction in (
-                Direction.ANY,
-                direction,
-            ):
-                table.add(network, number)
+        size, shift, value = (0, 0, 0) if near.is_wildcard_address else _place(near, network.match_local_prefix)
+        groups = self._near.setdefault((size, shift), {}).setdefault(value, {})
+        group = groups.get(near.port)
+        if group is None:
+            group = groups[near.port] = _Group(size > 0 and is_loopback((value << shift).to_bytes(size, "big")))
+        group.add(network, number)
 
     def decide(self, facts: FlowFacts) -> tuple[FilterAction, str]:
         """What becomes of a flow, and the text of the rule, or "default" or what else says so."""
         remote = plain_address(facts.remote_address)
         loopback = facts.loopback or is_loopback(remote)
-        direction = Direction.INBOUND if facts.direction is Direction.INBOUND else Direction.OUTBOUND
-        number = self._tables[facts.protocol, direction].find(remote, facts.remote_port, facts.host, loopback)
-        if self._local:
-            number = min(number, self._find_local(facts, number))
+        number = self._anywhere.find(facts, remote, loopback)
+        if self._near:
+            number = min(number, self._find_near(facts, remote, loopback))
         if number < NONE:
             return self._rules[number].action, self._texts[number]
         if loopback:
             return FilterAction.ALLOW, "loopback, which no rule names"
         return self._default, "default action"
 
-    def _find_local(self, facts: FlowFacts, best: int) -> int:
-        local = plain_address(facts.local_address)
+    def _find_near(self, facts: FlowFacts, remote: bytes, loopback: bool) -> int:
+        local, port, best = plain_address(facts.local_address), facts.local_port, NONE
         value = int.from_bytes(local, "big")
-        for (size, shift, network), numbers in self._local.items():
-            # An unspecified network (0.0.0.0, ::) stands for every address of both families.
-            if network and (size != len(local) or value >> shift != network):
-                continue
-            for number in numbers:
-                if number >= best:
-                    break
-                if matches(self._rules[number].network_rule, facts):
-                    best = number
+        for (size, shift), networks in self._near.items():
+            if size in (0, len(local)) and (groups := networks.get(value >> shift if size else 0)) is not None:
+                for number in {port, 0}:
+                    if (group := groups.get(number)) is not None:
+                        best = min(best, group.find(facts, remote, loopback))
         return best
+
+
+class _Group:
+    """Rules that say the same of the near side, by protocol and direction."""
+
+    __slots__ = ("_names_loopback", "_tables")
+
+    def __init__(self, names_loopback: bool = False) -> None:
+        self._names_loopback = names_loopback
+        """The near side is a loopback network: that is naming loopback, whatever the far side is."""
+        self._tables: dict[tuple[int, int], _Table] = {}
+
+    def add(self, rule: NetworkRule, number: int) -> None:
+        for protocol in _PROTOCOLS.get(rule.match_protocol, (rule.match_protocol,)):
+            for direction in _DIRECTIONS.get(rule.match_direction, (rule.match_direction,)):
+                table = self._tables.get((protocol, direction))
+                if table is None:
+                    table = self._tables[int(protocol), int(direction)] = _Table()
+                table.add(rule, number)
+
+    def find(self, facts: FlowFacts, remote: bytes, loopback: bool) -> int:
+        """The number of the first rule that matches, or NONE."""
+        table = self._tables.get((facts.protocol, facts.direction))
+        if table is None:
+            return NONE
+        return table.find(remote, facts.remote_port, facts.host, loopback and not self._names_loopback)
 
 
 class _Table:
