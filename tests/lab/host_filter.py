@@ -15,17 +15,18 @@ from tests.leaks import descendants, is_running
 from tests.netlab import FAR4, NetLab, wait_for
 
 PROVIDER = str(Path(__file__).with_name("providers") / "host_filter.py")
-ALLOW, DROP, SILENT, PEEK_OUT, PAUSE, PEEK_IN, ALL_OUT, RAISE, NEVER, CALLS_OUT, REPORT, STUCK = range(7000, 7012)
+ALLOW, DROP, SILENT, PEEK_OUT, PAUSE, PEEK_IN, ALL_OUT, RAISE, NEVER, CALLS_OUT, REPORT, STUCK, KEPT, RECALL = range(
+    7000, 7014
+)
 
 
 class RunningFilter:
     """A context manager; ends the filter, and takes away what it may have left."""
 
-    def __init__(
-        self, lab: NetLab, log: Path, *options: str, provider: str | None = PROVIDER, wait: bool = True
-    ) -> None:
+    def __init__(self, lab: NetLab, log: Path, *options: str, provider: str = PROVIDER, wait: bool = True) -> None:
         self.lab, self.log = lab, log
-        words = lab.netext("filter", "--json", "--log", str(log), *(("--provider", provider) if provider else ()))
+        named = ("--provider", f"{PROVIDER}:HostFilter") if provider == PROVIDER else ()
+        words = lab.netext("filter", "--json", "--log", str(log), *named)
         self.process: subprocess.Popen[str] = lab.near.start(*words, *options)
         self._wait = wait
 

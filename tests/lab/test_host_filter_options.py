@@ -9,22 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.netlab import FAR4, NEAR4, NetLab
+from tests.netlab import FAR4, NEAR4, NetLab, wait_for
 
 from .echo_server import EchoServer
-from .host_filter import ALLOW, DROP, RunningFilter, attempt, near_socket
+from .host_filter import ALLOW, DROP, KEPT, PROVIDER, RECALL, RunningFilter, attempt, near_socket
 
 pytestmark = pytest.mark.lab
 
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[NetLab]:
-    """A lab of this module's own, with echo servers at two ports that the provider knows."""
+    """A lab of this module's own, with echo servers at some ports that the provider knows."""
     lab = NetLab()
     with ExitStack() as stack:
         stack.callback(lab.close)
         lab.near.run("ping", "-c", "1", "-i", "0.2", "-W", "3", FAR4)
-        for port in (ALLOW, DROP):
+        for port in (ALLOW, DROP, KEPT, RECALL):
             stack.enter_context(EchoServer(lab, port))
         yield lab
 
@@ -76,3 +76,50 @@ def test_names_are_known_before_the_flow(served: NetLab, tmp_path: Path) -> None
         assert attempt(served, ALLOW) == "echoed"
         record = running.decision(ALLOW)
         assert (record["host"], record["name_source"]) == ("server.example", "dns")
+
+
+def test_a_flow_that_was_allowed_is_dropped_later(served: NetLab, tmp_path: Path) -> None:
+    """`update_flow` at any time: the program's connection breaks at once, and so does the server's."""
+    with RunningFilter(served, tmp_path / "log"), near_socket(served) as kept:
+        kept.connect((FAR4, KEPT))
+        kept.sendall(b"works")
+        assert kept.recv(100) == b"works"
+        assert attempt(served, RECALL) == "echoed"
+        with pytest.raises(OSError, match=r"reset|abort"):
+            kept.recv(100)
+
+
+def test_block_page(served: NetLab, tmp_path: Path) -> None:
+    """Plain HTTP is answered in the server's place, which never sees the request."""
+    options = ("--provider", f"{PROVIDER}:PagesFilter", "--provider", f"{PROVIDER}:PagesControl")
+    with RunningFilter(served, tmp_path / "log", *options, provider="") as running:
+        got = served.near.run("curl", "-sS", "-m", "5", "-i", f"http://{FAR4}:{ALLOW}/page")
+        assert "blocked.example" in got.stdout, got.stderr
+        assert running.decision(ALLOW)["outcome"] == "remediated"
+        assert attempt(served, DROP, data=b"\x00 no HTTP at all") != "echoed"
+        assert not running.events("fault")
+
+
+@pytest.mark.parametrize("policy", ["open", "closed"])
+def test_packet_filters(served: NetLab, tmp_path: Path, policy: str) -> None:
+    options = ("--policy", policy, "--provider", f"{PROVIDER}:NoLargePackets")
+    with RunningFilter(served, tmp_path / "log", *options, provider="") as running:
+        running.said("running")
+        wait_for(lambda: attempt(served, ALLOW, 1) == "echoed")
+        ping = ("ping", "-c", "1", "-W", "1", FAR4)
+        assert served.near.run(*ping, "-s", "100").returncode == 0
+        assert served.near.run(*ping, "-s", "1200").returncode == 1
+        assert not running.events("fault")
+
+
+def test_privileges(served: NetLab, tmp_path: Path) -> None:
+    """The engine keeps five capabilities; providers none, as the user that was named."""
+    with RunningFilter(served, tmp_path / "log", "--user", "nobody") as running:
+        engine = Path(f"/proc/{running.engine}/status").read_text()
+        provider = Path(f"/proc/{running.provider}/status").read_text()
+        for status, capabilities in ((engine, 1 << 2 | 1 << 12 | 1 << 13 | 1 << 19 | 1 << 39), (provider, 0)):
+            assert int(status.split("CapEff:")[1].split()[0], 16) == capabilities
+            assert int(status.split("CapBnd:")[1].split()[0], 16) == capabilities
+            assert "NoNewPrivs:\t1" in status
+        assert provider.split("Uid:")[1].split()[:4] == ["65534"] * 4
+        assert attempt(served, ALLOW) == "echoed"

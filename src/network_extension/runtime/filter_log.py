@@ -6,7 +6,7 @@ from typing import Any
 
 from ..core.packets import TCP, UDP
 from ..rules import Direction
-from .flow_log import JSON, LINES, FlowLog, destination_text, process_record, size_text
+from .flow_log import JSON, LINES, FlowLog, process_record, size_text
 from .host_flow import HostFlow
 
 
@@ -61,14 +61,18 @@ def decision_words(flow: HostFlow, outcome: str) -> str:
 
 def _outbound_text(flow: HostFlow) -> str:
     """The far side by name where it is known, with its port where it has one."""
-    text = destination_text(flow)
-    return text if flow.protocol_number in (TCP, UDP) else text.removesuffix(":0")
+    return f"{_far_side(flow)}:{flow.remote[1]}" if flow.protocol_number in (TCP, UDP) else _far_side(flow)
 
 
 def _inbound_text(flow: HostFlow) -> str:
-    """An inbound flow: the port of ours that it comes to, and from where."""
-    host = flow.host or (f"[{flow.remote[0]}]" if ":" in flow.remote[0] else flow.remote[0])
-    return f"{host}:{flow.remote[1]} to port {flow.local[1]}"
+    """The far side, and the port of ours that it comes to."""
+    far = _outbound_text(flow)
+    return f"{far} to port {flow.local[1]}" if flow.protocol_number in (TCP, UDP) else far
+
+
+def _far_side(flow: HostFlow) -> str:
+    host = flow.remote[0]
+    return flow.host or (f"[{host}]" if ":" in host else host)
 
 
 def decision_record(flow: HostFlow, outcome: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 This process supervises. It forks the engine, which holds the kernel's end (tables, queues, marks), starts the provider
 processes, and takes everything down in order when it is told to end:
 
-    netext filter ─┬─ engine      nft table, NFQUEUE, conntrack, log     six capabilities
+    netext filter ─┬─ engine      nft table, NFQUEUE, conntrack, log     five capabilities
                    └─ provider …  one for each --provider               none, and another user where there is one
 
 When are the rules in force? With policy closed from the first moment on. With policy open once every filter has

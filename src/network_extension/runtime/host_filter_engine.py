@@ -4,7 +4,7 @@
        ▲                     │
        └── verdict + mark ───┘
 
-It runs as root with six capabilities (`KEPT`). If it dies, the supervisor starts another one. Until then its table is
+It runs as root with five capabilities (`KEPT`). If it dies, the supervisor starts another one. Until then its table is
 gone (policy open), or drops what is undecided (policy closed).
 """
 
@@ -24,7 +24,15 @@ from ..core.packets import TCP, UDP, PacketError, parse_head
 from ..errors import DatapathError, NetworkExtensionError
 from ..linux import conntrack
 from ..linux.attribution import Attribution
-from ..linux.filter_ruleset import DNS_QUEUE, QUEUE, TABLE, FilterRuleset, FilterRulesetOptions, remove_leftover
+from ..linux.filter_ruleset import (
+    DNS_QUEUE,
+    PACKET_QUEUE,
+    QUEUE,
+    TABLE,
+    FilterRuleset,
+    FilterRulesetOptions,
+    remove_leftover,
+)
 from ..linux.nfqueue import ACCEPT, HeldPacket, Queue
 from ..linux.nfqueue import open_socket as open_queue_socket
 from ..linux.privileges import Capability, keep_only
@@ -39,10 +47,10 @@ from .host_filter_options import HostEngineOptions
 from .host_flow import HostFlow
 from .host_flows import HostFlows
 from .host_kernel import HostKernel
+from .host_packet_queue import HostPacketQueue
 from .wire import MessageType
 
-KEPT = (Capability.NET_ADMIN, Capability.NET_RAW, Capability.SYS_PTRACE, Capability.DAC_READ_SEARCH,
-        Capability.BPF, Capability.PERFMON)  # fmt: skip
+KEPT = (Capability.NET_ADMIN, Capability.NET_RAW, Capability.SYS_PTRACE, Capability.DAC_READ_SEARCH, Capability.BPF)
 QUEUE_LENGTH, DNS_QUEUE_LENGTH = 16384, 4096
 QUEUE_BUFFER = 32 << 20
 WATCH_INTERVAL = 2.0
@@ -62,6 +70,7 @@ class HostEngine:
         self.attribution = Attribution()
         keep_only(KEPT)
         self.stage = FilterStage(self.reactor, deadline=options.deadline, policy=options.policy, log=self.log.event)
+        self._kinds = [DATA] * len(options.providers)  # until they say what they are
         for index, name in enumerate(options.providers):
             self.stage.expect(index, name, DATA)
         if not self.log.is_quiet:
@@ -75,6 +84,8 @@ class HostEngine:
         self._own_flows = self._overflows = 0
         self._probe: tuple[int, bytes, int, bytes, int] | None = None
         self._accounting_was = True
+        self._packet_queue: HostPacketQueue | None = None
+        self._loopback = False
         self.reactor.register(control.fileno(), READ, self._told)
 
     # Into force
@@ -91,27 +102,37 @@ class HostEngine:
         )
         flows.describe = self._describe
         self.kernel.socket_closed = flows.closed_socket
+        self.stage.update_forgotten = flows.update_forgotten
         self.reactor.register(self.queue.fileno(), READ, flows.packets)
         self.reactor.register(self.dns_queue.fileno(), READ, self._dns_packets)
         self.reactor.after_each_batch(flows.after_batch)
+        self.reactor.after_each_batch(self._follow_loopback)
         self.reactor.after_each_batch(self.dns_queue.flush)
         self._switch_accounting(True)
-        self.ruleset = FilterRuleset(
-            FilterRulesetOptions(
-                queue=QUEUE,
-                dns_queue=DNS_QUEUE,
-                mask=options.mark_mask,
-                closed=not is_open,
-                established=options.established,
-                loopback=False,
-                inbound=options.inbound,
-            )
-        )
-        self.ruleset.install()
+        self._put_rules_into_force()
         checked = self._self_check(flows)
         self.reactor.call_later(WATCH_INTERVAL, self._watch)
         self._say_what_is_in_force(checked)
         self._control.send(MessageType.KIT)
+
+    def _put_rules_into_force(self) -> None:
+        options = self._options
+        if self.stage.packets and self._packet_queue is None:
+            is_open = options.policy is not Policy.CLOSED
+            queue = _queue(PACKET_QUEUE, DNS_QUEUE_LENGTH, 0xFFFF, fail_open=is_open)
+            self._packet_queue = HostPacketQueue(self.reactor, queue, self.stage.packets, self._interface)
+        self.ruleset = FilterRuleset(
+            FilterRulesetOptions(
+                queue=QUEUE,
+                packet_queue=PACKET_QUEUE if self._packet_queue is not None else None,
+                dns_queue=DNS_QUEUE,
+                mask=options.mark_mask,
+                closed=options.policy is Policy.CLOSED,
+                established=options.established,
+                inbound=options.inbound,
+            )
+        )
+        self.ruleset.install()
 
     def _say_what_is_in_force(self, checked: str) -> None:
         assert self.ruleset is not None
@@ -149,7 +170,8 @@ class HostEngine:
                 return "self-check passed"
             finally:
                 self._probe = None
-                self.ruleset.set_loopback(self._wants_loopback())
+                self._loopback = self._wants_loopback()
+                self.ruleset.set_loopback(self._loopback)
 
     def _await_probe(self, flows: HostFlows) -> bool:
         deadline = time.monotonic() + PROBE_TIMEOUT
@@ -163,6 +185,12 @@ class HostEngine:
     def _wants_loopback(self) -> bool:
         """Whether any filter has rules for loopback."""
         return bool(getattr(self.stage, "wants_loopback", False))
+
+    def _follow_loopback(self) -> None:
+        """Filters change their rules at any time."""
+        if self.ruleset is not None and (wanted := self._wants_loopback()) is not self._loopback:
+            self._loopback = wanted
+            self.ruleset.set_loopback(wanted)
 
     def _switch_accounting(self, on: bool) -> None:
         """Byte counts of connections, for reports; the host's setting comes back at the end."""
@@ -263,11 +291,14 @@ class HostEngine:
             self.log.event("limit", f"provider {index}: no descriptor left for it; raise ulimit -n")
             return
         channel = Channel(socket.socket(fileno=descriptors.pop()))
-        pid = body.get("pid")
-        self.stage.attach(
-            index, str(body.get("name", "")), str(body.get("kind", DATA)), channel,
-            pid if isinstance(pid, int) else 0, self._lost, self._running,
-        )  # fmt: skip
+        name, kind, pid = str(body.get("name", "")), str(body.get("kind", DATA)), body.get("pid")
+        if kind != self._kinds[index]:
+            self.stage.forget(index)
+            self._kinds[index] = kind
+        self.stage.attach(index, name, kind, channel, pid if isinstance(pid, int) else 0, self._lost, self._running)
+        if self.stage.packets and self.ruleset is not None and self._packet_queue is None:
+            self.ruleset.abandon()  # policy closed, or it would be in force only now: the table stays until the next
+            self._put_rules_into_force()
 
     def _running(self, link: FilterLink) -> None:
         self._control.send(MessageType.PROVIDER_STATE, link.slot.index)
@@ -285,7 +316,6 @@ class HostEngine:
             new, self._overflows = count - self._overflows, count
             means = "their flows pass" if self._options.policy is not Policy.CLOSED else "their packets are dropped"
             self.log.event("queue", f"packet queue: full {new} times since the last look; {means}", overflows=new)
-        self.ruleset.set_loopback(self._wants_loopback())
         self._interfaces.clear()
         self.reactor.call_later(WATCH_INTERVAL, self._watch)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.flow_decision import Policy
 from ..core.packets import FIN, RST, SYN, TCP, UDP, PacketError
 from ..core.tcp_segments import tcp_segment
-from ..filter_verdicts import FLOW_BYTES_MAX
+from ..filter_verdicts import FLOW_BYTES_MAX, FilterVerdict, VerdictKind
 from ..linux.filter_chains import LOOPBACK_INDEX
 from ..linux.filter_ruleset import FlowMark
 from ..linux.nfqueue import ACCEPT, DROP, REPEAT, HeldPacket, Queue
@@ -379,6 +379,15 @@ class HostFlows:
         if not silent:
             self._kernel.destroy(flow)  # first: its reset to the far side must not be refused itself
         self._kernel.set_mark(flow.table_key, flow.mark)
+
+    def update_forgotten(self, key: TableKey, verdict: FilterVerdict, direction: Direction) -> bool:
+        """A filter changes its mind about a flow that the kernel carries alone: a drop ends it, if it is there."""
+        if verdict.kind is not VerdictKind.DROP or self._kernel.state(key) is None:
+            return False
+        flow = HostFlow(self, 0, key, direction, self._reactor.clock(), 0)
+        flow.stage = Stage.FREE
+        self._drop_carried(flow, verdict.silent, [])
+        return True
 
     def counts(self, flow: HostFlow) -> tuple[int, int]:
         """Bytes in and out: the kernel's count of the connection, or what we have seen of it."""

@@ -4,17 +4,32 @@ import asyncio
 import os
 import socket
 import time
+from typing import ClassVar
 
-from network_extension.content_filter import FilterDataProvider
+from network_extension.content_filter import FilterControlProvider, FilterDataProvider, FilterPacketProvider
 from network_extension.filter_verdicts import (
     FLOW_BYTES_MAX,
     FilterDataVerdict,
     FilterNewFlowVerdict,
+    FilterPacketVerdict,
     FilterReportEvent,
 )
 from network_extension.rules import Direction
 
-ALLOW, DROP, SILENT, PEEK_OUT, PAUSE, PEEK_IN, ALL_OUT, RAISE, NEVER, CALLS_OUT, REPORT, STUCK = range(7000, 7012)
+ALLOW, DROP, SILENT, PEEK_OUT, PAUSE, PEEK_IN, ALL_OUT, RAISE, NEVER, CALLS_OUT, REPORT, STUCK, KEPT, RECALL = range(
+    7000, 7014
+)
+
+
+PLAIN = {
+    DROP: FilterNewFlowVerdict.drop(),
+    SILENT: FilterNewFlowVerdict.drop(silent=True),
+    PEEK_OUT: FilterNewFlowVerdict.filter_data(filter_outbound=True, peek_outbound=16),
+    PEEK_IN: FilterNewFlowVerdict.filter_data(filter_inbound=True, peek_inbound=16),
+    ALL_OUT: FilterNewFlowVerdict.filter_data(filter_outbound=True, peek_outbound=FLOW_BYTES_MAX),
+    PAUSE: FilterNewFlowVerdict.pause(),
+    REPORT: FilterNewFlowVerdict.allow().reported(),
+}
 
 
 def port_of(flow):
@@ -23,24 +38,16 @@ def port_of(flow):
 
 
 class HostFilter(FilterDataProvider):
+    kept = None
+
     async def start_filter(self):
         if (seconds := self.configuration.get("start_seconds")) is not None:
             time.sleep(seconds)  # noqa: TID251, ASYNC251 — it stands still, and its event loop with it
 
     def handle_new_flow(self, flow):
         port = port_of(flow)
-        if port == DROP:
-            return FilterNewFlowVerdict.drop()
-        if port == SILENT:
-            return FilterNewFlowVerdict.drop(silent=True)
-        if port == PEEK_OUT:
-            return FilterNewFlowVerdict.filter_data(filter_outbound=True, peek_outbound=16)
-        if port == PEEK_IN:
-            return FilterNewFlowVerdict.filter_data(filter_inbound=True, peek_inbound=16)
-        if port == ALL_OUT:
-            return FilterNewFlowVerdict.filter_data(filter_outbound=True, peek_outbound=FLOW_BYTES_MAX)
-        if port == PAUSE:
-            return FilterNewFlowVerdict.pause()
+        if port in PLAIN:
+            return PLAIN[port]
         if port == RAISE:
             raise RuntimeError("as asked")
         if port == NEVER:
@@ -51,8 +58,10 @@ class HostFilter(FilterDataProvider):
             with socket.create_connection((flow.remote_endpoint.host, ALLOW), 5) as own:
                 self.log(f"own flow {own.getsockname()[1]} of pid {os.getpid()}")
             return FilterNewFlowVerdict.allow()
-        if port == REPORT:
-            return FilterNewFlowVerdict.allow().reported()
+        if port == KEPT:
+            self.kept = flow
+        if port == RECALL:
+            self.update_flow(self.kept, FilterDataVerdict.drop())
         return FilterNewFlowVerdict.allow()
 
     def handle_outbound_data(self, flow, offset, data):
@@ -70,3 +79,19 @@ class HostFilter(FilterDataProvider):
     def handle_report(self, report):
         if report.event is FilterReportEvent.FLOW_CLOSED:
             self.log(f"closed {report.bytes_inbound_count} in {report.bytes_outbound_count} out")
+
+
+class PagesFilter(FilterDataProvider):
+    """Everything gets the block page."""
+
+    def handle_new_flow(self, flow):
+        return FilterNewFlowVerdict.remediate("blocked")
+
+
+class PagesControl(FilterControlProvider):
+    remediation_map: ClassVar = {"RemediationURLs": {"blocked": "http://blocked.example/?NE_FLOW_HOSTNAME"}}
+
+
+class NoLargePackets(FilterPacketProvider):
+    def handle_packet(self, context, interface, direction, data):
+        return FilterPacketVerdict.DROP if len(data) > 1000 else FilterPacketVerdict.ALLOW
