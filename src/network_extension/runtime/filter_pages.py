@@ -10,27 +10,28 @@ no plain HTTP gets none, and the flow is dropped.
 
 from __future__ import annotations
 
+import re
+
 from .filter_hello import ControlMaps
 
 BUTTON_TEXT = "Request Access"
 MAX_URL = 8192
 _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _URL_SAFE = _SAFE | frozenset(b":/?#[]@!$&'()*+,;=%")
+_PLACEHOLDER = re.compile("NE_FLOW_URL|NE_FLOW_HOSTNAME|NE_ORGANIZATION|NE_USERNAME")
 _LINKS = ("http://", "https://", "mailto:")
 
 
 def remediation_url(maps: ControlMaps, key: str, url: str | None, host: str | None) -> str:
     """Where the block page's button leads; "" without one. `url` and `host` are the blocked flow's."""
-    template = maps.urls.get(key, "")
     values = {
         "NE_FLOW_URL": url or "",
         "NE_FLOW_HOSTNAME": host or "",
         "NE_ORGANIZATION": maps.organization,
         "NE_USERNAME": maps.username,
     }
-    for name, value in values.items():
-        template = template.replace(name, percent_encoded(value, _SAFE))
-    found = percent_encoded(template, _URL_SAFE)
+    filled = _PLACEHOLDER.sub(lambda name: percent_encoded(values[name[0]], _SAFE), maps.urls.get(key, ""))
+    found = percent_encoded(filled, _URL_SAFE)
     return found if found.lower().startswith(_LINKS) and len(found) <= MAX_URL else ""
 
 
