@@ -248,7 +248,8 @@ class _Loader:
                 table.text("note")
             rule = self._made(document, table, number)
         except Misfit as misfit:
-            misfits.append(misfit)
+            if not misfits or misfit.way != table.way:  # "action is missing" is no news beside a misspelt action
+                misfits.append(misfit)
         else:
             if not misfits and self._one_of(document, table, "enabled", (True, False), True):
                 self._rules.append(rule)
