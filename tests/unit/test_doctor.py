@@ -9,7 +9,7 @@ import time
 import pytest
 
 from network_extension.errors import DatapathError
-from network_extension.linux import probes, ruleset, user_namespaces
+from network_extension.linux import ruleset, user_namespaces
 from network_extension.linux.probes import Finding, Probe, State
 from network_extension.runtime import doctor
 from network_extension.runtime.doctor import Check, exit_status
@@ -29,7 +29,7 @@ def test_the_exit_status_tells_what_kind_of_trouble_it_is() -> None:
 
 
 def examine(monkeypatch: pytest.MonkeyPatch, *some: Probe) -> list[Check]:
-    monkeypatch.setattr(doctor, "PROBES", some)
+    monkeypatch.setattr(doctor, "ALL_PROBES", some)
     said: list[Check] = []
     assert doctor.examine(said.append) == said
     return said
@@ -67,9 +67,9 @@ def test_a_probe_that_hangs_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_probe_that_can_be_missing_names_a_next_step() -> None:
-    names = [probe.name for probe in probes.PROBES]
+    names = [probe.name for probe in doctor.ALL_PROBES]
     assert len(set(names)) == len(names)
-    for probe in probes.PROBES:
+    for probe in doctor.ALL_PROBES:
         assert probe.try_it.__doc__
         assert not probe.flags or probe.without, probe.name
 

@@ -16,10 +16,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..errors import DatapathError, ExitCode
+from ..linux.filter_probes import FILTER_PROBES
 from ..linux.isolation import TimedOut, isolated
 from ..linux.probes import PROBES, Finding, Probe, State
 from ..linux.user_namespaces import why_forbidden
 
+ALL_PROBES = (*PROBES, *FILTER_PROBES)
 PROBE_TIMEOUT = 10.0
 SELF_CHECK_TIMEOUT = 40.0
 RUN_TIMEOUT = 30.0
@@ -57,7 +59,7 @@ def examine(report: Callable[[Check], None]) -> list[Check]:
     """Run all probes, each in a process of its own; `report` is called with each check as it is known."""
     checks: list[Check] = []
     no_namespaces = False
-    for probe in PROBES:
+    for probe in ALL_PROBES:
         check = _unknown(probe) if probe.flags and no_namespaces else _examine(probe)
         no_namespaces = no_namespaces or (bool(probe.flags) and check.is_fatal and len(checks) < 3)
         checks.append(check)
