@@ -22,6 +22,8 @@ import errno
 import socket
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+from typing import Protocol
 
 from . import datagram_errors
 from .datagram_batch import SLOTS, Batch, Outlet, join_datagrams
@@ -49,15 +51,30 @@ def _shared_batch() -> Batch:
     return _batch
 
 
+class Gate(Protocol):
+    """What holds one direction of one peer: datagrams are given to it, and it sends on those that may go."""
+
+    send: Callable[[bytes], None]
+    """Set by the relay: takes one datagram."""
+
+    @property
+    def is_open(self) -> bool:
+        """Nothing waits, and nothing will be held."""
+
+    def arrive(self, datagram: bytes) -> None:
+        """The next datagram."""
+
+
 class _Way:
     """One direction of one peer: where its datagrams leave, and those that could not yet."""
 
-    __slots__ = ("held", "outlet", "peer", "stalls")
+    __slots__ = ("gate", "held", "moved", "outlet", "peer", "stalls")
 
     def __init__(self, peer: _Peer, outlet: Outlet) -> None:
         self.peer, self.outlet = peer, outlet
         self.held: deque[bytes] = deque()
-        self.stalls = 0
+        self.gate: Gate | None = None
+        self.stalls = self.moved = 0
 
 
 class _Peer:
@@ -199,6 +216,33 @@ class DatagramRelay:
                 self._resting.remove(peer)
             self._update()
 
+    def hold(self, address: Address, to_remote: Gate, to_program: Gate) -> None:
+        """Give the datagrams of a peer to gates, each direction until its gate is open."""
+        if (peer := self._peers.get(address)) is not None:
+            for way, gate in ((peer.to_remote, to_remote), (peer.to_program, to_program)):
+                way.gate = None if gate.is_open else gate
+                gate.send = partial(self._send_on, way)
+
+    def send_on(self, address: Address, datagram: bytes) -> None:
+        """Send a datagram to a peer, that was read from the program elsewhere."""
+        if (peer := self._peers.get(address)) is not None:
+            self._send_on(peer.to_remote, datagram)
+
+    def counts(self, address: Address) -> tuple[int, int]:
+        """Bytes to and from the program in the conversation with one peer."""
+        peer = self._peers.get(address)
+        return (peer.to_program.moved, peer.to_remote.moved) if peer is not None else (0, 0)
+
+    def _send_on(self, way: _Way, datagram: bytes) -> None:
+        """What a gate lets through."""
+        if self.closed or self._peers.get(way.peer.address) is not way.peer:
+            return
+        way.held.append(datagram)
+        if way not in self._blocked_in and way not in self._blocked_out:
+            self._flush(way)
+            self._update()
+            self._wait(way.peer)
+
     def close(self) -> None:
         """Close all sockets and forget them, without calling `done`."""
         if self.closed:
@@ -314,6 +358,12 @@ class DatagramRelay:
     def _push(self, batch: Batch, way: _Way, start: int, stop: int) -> bool:
         """Send messages of the batch; what cannot go yet is kept. False when the way is blocked."""
         retried = False
+        if way.gate is not None:
+            if not way.gate.is_open:
+                for datagram in batch.datagrams(start, stop):
+                    way.gate.arrive(datagram)
+                return True
+            way.gate = None
         while start < stop:
             if way.held:  # behind what waits already
                 way.held.extend(batch.datagrams(start, stop))
@@ -382,6 +432,7 @@ class DatagramRelay:
         return False
 
     def _count(self, way: _Way, datagrams: int, size: int) -> None:
+        way.moved += size
         if way is way.peer.to_remote:
             self.datagrams_sent += datagrams
             self.sent += size

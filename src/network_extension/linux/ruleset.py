@@ -19,6 +19,9 @@ reachable, and the sandbox's own come first.
 `queue` is native where the kernel has the nft expression, else iptables-nft (or legacy) supplies the one NFQUEUE rule;
 the probe is the attempt, unless the kernel's own configuration says that it would fail. No rule uses conntrack, which
 keeps it switched off in the namespace: it costs a tenth of the throughput.
+
+A run with a packet filter has a second queue (`install_packet_queue`): packets as the program sends them, before they
+are diverted, and as it gets them.
 """
 
 from __future__ import annotations
@@ -33,7 +36,8 @@ from ..errors import DatapathError, ExitCode
 TABLE = "netext"
 MARK_NEW, MARK_HELD, MARK_OPEN = 0x4E450001, 0x4E450002, 0x4E450003
 MARK_UNREADY, MARK_READY = 0x4E450004, 0x4E450005
-QUEUE_NUMBER = 0
+MARK_PACKET = 0x4E450006
+QUEUE_NUMBER, PACKET_QUEUE = 0, 1
 TOOLS_PATH = "NETEXT_TOOLS_PATH"
 """The environment variable that, if it is set, names the only folders in which tools are looked for (`A:B`)."""
 TOOL_TIMEOUT = 20.0
@@ -85,6 +89,29 @@ COMMIT
 """
 
 
+_PACKET_SCRIPT = """
+table inet {table} {{
+  chain packets_out {{
+    type filter hook output priority raw - 1; policy accept;
+    oifname "{interface}" {action}
+  }}
+  chain packets_in {{
+    type filter hook input priority raw; policy accept;
+    iifname "lo" ip daddr {program4} {action}
+    iifname "lo" ip6 daddr {program6} {action}
+  }}
+}}
+"""
+
+_IPTABLES_PACKET_SCRIPT = """*raw
+-A OUTPUT -m mark --mark {mark:#x} -j NFQUEUE --queue-num {number}{bypass}
+COMMIT
+*mangle
+-A INPUT -m mark --mark {mark:#x} -j NFQUEUE --queue-num {number}{bypass}
+COMMIT
+"""
+
+
 _OVERFLOW_OPEN = """meta mark {held} meta nfproto ipv4 meta l4proto tcp tproxy ip to {listener4}
     meta mark {held} meta nfproto ipv6 meta l4proto tcp tproxy ip6 to {listener6}
     meta mark {held} meta l4proto != tcp drop"""
@@ -112,7 +139,7 @@ def find_tool(name: str) -> str | None:
     """The path of a system tool, looked for in the administrators' directories too, or in those of `TOOLS_PATH`."""
     search = os.environ.get(TOOLS_PATH) or os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/local/sbin"
     for folder in search.split(":"):
-        if folder and os.access(path := os.path.join(folder, name), os.X_OK):
+        if folder and os.access(path := os.path.join(folder, name), os.X_OK) and not os.path.isdir(path):
             return path
     return None
 
@@ -186,9 +213,29 @@ def lacks_queue_expression(configuration: str = "/proc/config.gz") -> bool:
     return b"CONFIG_NF_TABLES=" in text and b"CONFIG_NFT_QUEUE=" not in text
 
 
-def queue_by_iptables() -> str:
-    """Add the NFQUEUE rule for both families by the first iptables that can."""
-    text, complaint = _IPTABLES_SCRIPT.format(held=MARK_HELD, number=QUEUE_NUMBER), ""
+def install_packet_queue(interface: str, program4: str, program6: str, *, bypass: bool) -> str:
+    """Queue the packets that programs send and get over `interface`; says how. Raises DatapathError.
+
+    With `bypass` they pass while nobody has bound the queue (policy open).
+    """
+    nft = find_tool("nft")
+    if nft is None:
+        raise unavailable("nft is not installed", "apt-get install nftables")
+    names = {"table": TABLE, "interface": interface, "program4": program4, "program6": program6}
+    if not lacks_queue_expression():
+        action = f"queue flags bypass to {PACKET_QUEUE}" if bypass else f"queue to {PACKET_QUEUE}"
+        if run_tool([nft, "-f", "-"], _PACKET_SCRIPT.format(action=action, **names)) is None:
+            return "nft"
+    marking = _PACKET_SCRIPT.format(action=f"meta mark set {MARK_PACKET:#x}", **names)
+    if complaint := run_tool([nft, "-f", "-"], marking):
+        raise unavailable(f"nft refused the rules of the packet queue: {complaint}", "netext doctor")
+    words = {"mark": MARK_PACKET, "number": PACKET_QUEUE, "bypass": " --queue-bypass" if bypass else ""}
+    return queue_by_iptables(_IPTABLES_PACKET_SCRIPT.format(**words))
+
+
+def queue_by_iptables(text: str = _IPTABLES_SCRIPT.format(held=MARK_HELD, number=QUEUE_NUMBER)) -> str:
+    """Add an NFQUEUE rule for both families by the first iptables that can."""
+    complaint = ""
     for flavour in ("nft", "legacy"):
         tools = [find_tool(f"{name}-{flavour}-restore") for name in ("iptables", "ip6tables")]
         if None in tools:

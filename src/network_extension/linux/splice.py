@@ -10,6 +10,9 @@ through a pipe, without copying it to user space. Pipes belong to the pool, not 
 (fs.pipe-user-pages-soft, Linux 4.5) is met by the few flows that move.
 
 Descriptors are registered once, edge-triggered; `_Direction.ready_*` remember what epoll said.
+
+A direction may be *held* by a gate (`Relay.hold`): its bytes are read in portions, shown, and written as far as the
+gate lets them. As soon as the gate is open for good they go the cheaper ways again; the other direction always does.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Callable
+from typing import Protocol
 
 from .reactor import EDGE, ERROR, HANGUP, PEER_CLOSED, READ, URGENT, WRITE, Reactor
 from .sockets import reset_on_close
@@ -75,10 +79,32 @@ class PipePool:
             self._free.append(pipe)
 
 
+class Gate(Protocol):
+    """What holds a direction. It keeps the bytes that it was given until it lets them through."""
+
+    @property
+    def room(self) -> int:
+        """How many bytes it can take now; 0: the source waits."""
+
+    @property
+    def is_open(self) -> bool:
+        """Nothing will be held any more, and nothing is kept: the relay needs the gate no longer."""
+
+    def give(self, data: bytes) -> None:
+        """The next bytes of the direction."""
+
+    def end(self) -> None:
+        """There are no more."""
+
+    def take(self) -> bytes:
+        """Bytes that may go on, each once."""
+
+
 class _Direction:
     """One way through a relay: from `source` to `sink`."""
 
     __slots__ = (
+        "gate",
         "source",
         "sink",
         "source_fd",
@@ -101,7 +127,19 @@ class _Direction:
         self.at_end = self.ended = self.urgent = self.hung_up = False
         self.pipe: Pipe | None = None
         self.rest: memoryview | bytes = b""
+        self.gate: Gate | None = None
         self.moved = 0
+
+    def take_pipe(self, pool: PipePool) -> None:
+        """Have what is in the pipe in our own hands, and give the pipe back."""
+        if (pipe := self.pipe) is None:
+            return
+        self.pipe, parts = None, [bytes(self.rest)]
+        while pipe.held:
+            parts.append(os.read(pipe.read_end, pipe.held))
+            pipe.held -= len(parts[-1])
+        self.rest = b"".join(parts)
+        pool.give(pipe)
 
 
 Tap = Callable[[bool, bytes], None]
@@ -114,7 +152,7 @@ class Relay:
     program. `tap(outbound, data)`, when given, sees every byte, at the price of splice.
     """
 
-    __slots__ = ("_reactor", "_pool", "_done", "_out", "_in", "_tap", "_queued", "__weakref__")
+    __slots__ = ("_reactor", "_pool", "_done", "_out", "_in", "_tap", "_queued", "_released", "__weakref__")
     _buffer = bytearray(SMALL)
     _view = memoryview(_buffer)
 
@@ -129,7 +167,7 @@ class Relay:
     ) -> None:
         self._reactor, self._pool, self._done, self._tap = reactor, pool, done, tap
         self._out, self._in = _Direction(program, remote), _Direction(remote, program)
-        self._queued = False
+        self._queued = self._released = False
 
     def start(self, program_registered: bool = False, remote_registered: bool = False) -> None:
         """Register both sockets (or take over their registrations) and move what is there."""
@@ -154,6 +192,70 @@ class Relay:
         """Whether all that the program sent, its end included, has been handed to the remote socket."""
         return self._out.ended
 
+    @property
+    def is_over(self) -> bool:
+        """Whether both sockets are closed."""
+        return self._released
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a gate keeps bytes of the program, or their end, from going on."""
+        return self._out.gate is not None
+
+    def hold(self, outbound: bool, gate: Gate) -> None:
+        """Hold a direction from now on: what has been read already still goes through.
+
+        An urgent byte keeps its place among the others meanwhile and loses its urgency, as RFC 6093 section 6 advises.
+        """
+        way = self._out if outbound else self._in
+        if not way.ended:
+            way.gate = gate
+            _set_inline(way.source, True)
+
+    def proceed(self) -> None:
+        """A gate lets more through, or takes more."""
+        if not self._queued and not self._released:
+            self._queued = True
+            self._reactor.call_soon(self._resume)
+
+    def replace_remote(self, remote: socket.socket, unread: bytes) -> None:
+        """Go on with another remote socket in place of the present one, which is closed.
+
+        `unread` is what was written to the present one and never read; what it has sent still comes first.
+        """
+        out, into = self._out, self._in
+        self._reactor.unregister(into.source_fd)
+        for way in (out, into):
+            way.take_pipe(self._pool)
+        out.rest, out.moved = unread + bytes(out.rest), out.moved - len(unread)
+        while not into.ended and (early := read_now(into.source)):
+            if into.gate is not None:
+                into.gate.give(early)
+            else:
+                into.rest = bytes(into.rest) + early
+        if self._released:  # by a filter that was shown bytes just now
+            remote.close()
+            return
+        into.source.close()
+        out.sink, out.sink_fd = remote, remote.fileno()
+        into.source, into.source_fd = remote, remote.fileno()
+        out.ended, out.at_end, out.readable, out.writable = False, False, True, True
+        into.readable, into.hung_up = True, False
+        self._reactor.register(into.source_fd, RELAY_EVENTS, self._remote_event)
+        self.proceed()
+
+    def discard_outbound(self) -> None:
+        """Nobody reads what the program still sends; the other direction goes on to its end."""
+        self._out.take_pipe(self._pool)
+        self._out.gate, self._out.rest, self._out.ended = None, b"", True
+        self.proceed()
+
+    def abort_remote(self) -> None:
+        """Reset the remote end, close both, and forget them without calling `done`."""
+        if self._in.source.fileno() >= 0:
+            _reset(self._in.source)
+        self._release()
+
     def close(self) -> None:
         """Close both ends in order and forget them, without calling `done`; what was sent is still delivered."""
         self._release()
@@ -162,7 +264,7 @@ class Relay:
         """Reset both ends and forget them, without calling `done`."""
         for direction in (self._out, self._in):
             if direction.source.fileno() >= 0:
-                reset_on_close(direction.source)
+                _reset(direction.source)
         self._release()
 
     def _program_event(self, events: int) -> None:
@@ -181,6 +283,9 @@ class Relay:
             outgoing.hung_up = True
         if events & (WRITE | HANGUP | ERROR):
             incoming.writable = True
+        if events & ERROR and outgoing.gate is not None and (number := _pending_error(outgoing.source)):
+            self._fail(OSError(number, os.strerror(number)))  # a held direction may not be read for long
+            return
         self._turn()
 
     def _turn(self) -> None:
@@ -189,7 +294,10 @@ class Relay:
         try:
             again = self._move(self._out) | self._move(self._in)
         except OSError as error:
-            self._fail(error)
+            if not self._released:
+                self._fail(error)
+            return
+        if self._released:  # by a filter that was shown bytes
             return
         if self._out.ended and self._in.ended:
             self._release()
@@ -208,6 +316,10 @@ class Relay:
             return self._splice(way)
         if way.rest and not self._send_rest(way):
             return False
+        return self._copy(way) if way.gate is None else self._inspect(way, way.gate)
+
+    def _copy(self, way: _Direction) -> bool:
+        """Receive and send, until there is so much that splicing is cheaper."""
         while way.readable and not way.ended:
             if way.urgent and self._at_mark(way):
                 if way.rest:
@@ -234,6 +346,37 @@ class Relay:
                 return self._splice(way)
         return False
 
+    def _inspect(self, way: _Direction, gate: Gate) -> bool:
+        """Give the gate what there is, send what it lets through; True when it is open and the rest is as ever."""
+        while not way.ended:
+            if (data := gate.take()) and not self._send(way, memoryview(data)):
+                return False
+            if gate.is_open:
+                way.gate = None
+                _set_inline(way.source, False)
+                if way.at_end:
+                    self._end(way)
+                return not way.ended
+            if not way.readable or way.at_end or not gate.room:
+                return False
+            self._read_for(way, gate)
+        return False
+
+    def _read_for(self, way: _Direction, gate: Gate) -> None:
+        asked = gate.room
+        try:
+            data = way.source.recv(asked)
+        except BlockingIOError:
+            way.readable = way.urgent = False
+            return
+        if not data:
+            way.at_end, way.readable = True, False
+            gate.end()
+            return
+        if len(data) < asked and not way.urgent and not way.hung_up:  # a read ends before an urgent byte
+            way.readable = False
+        gate.give(data)
+
     def _send(self, way: _Direction, data: memoryview) -> bool:
         """Send `data`; what does not fit is kept for the next writable edge."""
         try:
@@ -258,7 +401,7 @@ class Relay:
         pipe, budget, splice = way.pipe, TURN, os.splice
         assert pipe is not None
         while True:
-            if pipe.held < pipe.size and way.readable and budget > 0 and not way.urgent:
+            if pipe.held < pipe.size and way.readable and budget > 0 and not way.urgent and way.gate is None:
                 try:
                     count = splice(
                         way.source_fd, pipe.write_end, pipe.size - pipe.held, flags=SPLICE_F_MOVE | SPLICE_F_NONBLOCK
@@ -287,9 +430,11 @@ class Relay:
         way.pipe = None
         self._pool.give(pipe)
         if way.at_end:
-            self._end(way)
-            return False
-        return way.urgent
+            if way.gate is None:
+                self._end(way)
+                return False
+            way.gate.end()  # it was put in place while the last bytes were in the pipe
+        return way.urgent or way.gate is not None
 
     def _end(self, way: _Direction) -> None:
         """The source has ended: pass the half-close on."""
@@ -322,19 +467,44 @@ class Relay:
     def _fail(self, error: OSError) -> None:
         """One side broke: reset both, so that neither takes the end for an orderly one."""
         for direction in (self._out, self._in):
-            try:
-                reset_on_close(direction.source)
-            except OSError:
-                pass
+            _reset(direction.source)
         self._release()
         self._done(self, error)
 
     def _release(self) -> None:
+        self._released = True
         for direction in (self._out, self._in):
             self._reactor.unregister(direction.source_fd)
             if direction.pipe is not None:
                 self._pool.give(direction.pipe)
                 direction.pipe = None
             direction.source.close()
-            direction.ended = True
+            direction.ended, direction.rest, direction.gate = True, b"", None
         self._queued = False
+
+
+def _reset(sock: socket.socket) -> None:
+    try:
+        reset_on_close(sock)
+    except OSError:
+        pass
+
+
+def _set_inline(sock: socket.socket, inline: bool) -> None:
+    """Whether an urgent byte is read in its place (a socket that is no TCP socket knows none)."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, inline)
+    except OSError:
+        pass
+
+
+def _pending_error(sock: socket.socket) -> int:
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+
+def read_now(sock: socket.socket) -> bytes:
+    """What can be read at once; b"" when there is nothing, or no more."""
+    try:
+        return sock.recv(1 << 16)
+    except OSError:
+        return b""

@@ -3,6 +3,10 @@
 It runs in the host's network namespace with the caller's identity and no privilege of its own. The sockets that reach
 into the sandbox were made there by the keeper; sockets to the outside it makes itself. One epoll loop serves them all.
 If it dies, the supervisor starts another one with a fresh kit.
+
+A provider's kind is known when it is attached (a new engine knows it from the start). Content filters come before all
+proxies then, in the order of their grades; what serves them (`runtime/sandbox_filters`) is imported when the first one
+comes.
 """
 
 from __future__ import annotations
@@ -11,17 +15,19 @@ import os
 import signal
 import socket
 import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..core.flow_decision import Policy, ProviderSlot, ProviderState
 from ..core.host_names import HostNames
 from ..core.packets import PacketError, flow_key
 from ..core.resolv_conf import name_servers
 from ..linux.echo import EchoRelay
-from ..linux.nfqueue import ACCEPT, DROP, Queue
+from ..linux.nfqueue import ACCEPT, DROP, HeldPacket, Queue
 from ..linux.processes import ProcessFinder
 from ..linux.reactor import READ, Reactor
 from ..linux.sock_diag import DestroyEvents, SocketInfo, SocketTable
+from ..metadata import ProcessInfo
+from ..rules import Direction
 from .channel import Channel
 from .dns_service import DNS_PORT, DNSService
 from .flow_log import FlowLog
@@ -35,12 +41,14 @@ from .udp_interceptor import SocketStock, UDPInterceptor
 from .wire import MessageType
 
 if TYPE_CHECKING:
+    from .sandbox_filters import SandboxFilters
     from .trace import Trace
     from .trace_file import TraceFile
 
 STATISTICS_INTERVAL = 2.0
 LINGER = 30.0
 DRAIN_STEP = 0.005
+FILTER_KINDS = "filter-"
 
 
 class Engine:
@@ -49,7 +57,7 @@ class Engine:
     def __init__(self, control: Channel, kit: Kit, command: int, options: EngineOptions) -> None:
         self.reactor = Reactor(time.monotonic, self._fault)
         self.log = FlowLog(options.log_mode, options.log_descriptor)
-        self._control, self._number, self._grace = control, 0, options.grace
+        self._control, self._number, self._options, self.policy = control, 0, options, options.policy
         self._started = time.monotonic()
         self.slots = [ProviderSlot(index, name, policy=options.policy) for index, name in enumerate(options.providers)]
         self.pipeline = Pipeline(self.reactor, self.slots, options.deadline)
@@ -60,6 +68,10 @@ class Engine:
         )
         self.pipeline.next_number = self._next_number
         self._build(kit, command, options)
+        self.filters: SandboxFilters | None = None
+        for index, kind in enumerate(options.kinds):
+            if kind.startswith(FILTER_KINDS):
+                self._filters().expect(index, kind)
         self.trace = self._start_trace(kit.tap, options.trace) if options.trace is not None else None
         self.reactor.register(control.fileno(), READ, self._told)
         self.reactor.after_each_batch(self.queue.flush)
@@ -104,27 +116,51 @@ class Engine:
         """First packets came from the queue."""
         for packet in self.queue.receive():
             try:
-                key = flow_key(packet.payload)
-            except PacketError:  # neither TCP nor UDP: an echo request
-                self.queue.decide(packet.id, DROP)
+                self._packet(packet)
+            except Exception as error:  # one packet's fault is not that of the others
+                self._fault(error)
+
+    def _packet(self, packet: HeldPacket) -> None:
+        try:
+            key = flow_key(packet.payload)
+        except PacketError:  # neither TCP nor UDP: an echo request
+            self.queue.decide(packet.id, DROP)
+            if self.filters is None:
                 self.echo.request(packet.payload)
-                continue
-            if key[0] == TCP:
-                self.tcp.held_packet(packet, key, self._next_number())
             else:
-                self.udp.held_packet(packet, key, self._next_number())
+                self.filters.echo_request(packet.payload)
+            return
+        if key[0] == TCP:
+            self.tcp.held_packet(packet, key, self._next_number())
+        else:
+            self.udp.held_packet(packet, key, self._next_number())
 
     def _deliver_echo(self, packet: bytes) -> None:
+        if self.filters is not None and not self.filters.echo_reply(packet):
+            return
+        self.deliver(packet)
+
+    def deliver(self, packet: bytes) -> None:
+        """Give a packet of our own to the program."""
         destination = packet[16:20] if packet[0] >> 4 == 4 else packet[24:40]
         self.injector.send(packet, destination)
+
+    def describe_peer(self, flow: Any) -> None:
+        """What is the far side of a flow called? (A `FilteredFlow` that is no flow of the pipeline.)"""
+        address = flow.key[3] if flow.direction is Direction.OUTBOUND else flow.key[1]
+        if (known := self.names.lookup(address, self.reactor.clock())) is not None:
+            flow.host, flow.name_source = known
 
     def _describe(self, flow: InterceptedFlow) -> None:
         """Who made the flow, and what is its destination called?"""
         if (known := self.names.lookup(flow.key[3], self.reactor.clock())) is not None:
             flow.host, flow.name_source = known
-        flow.process = self.processes.owner(lambda: self._inode(flow))
+        flow.process = self._process_of(flow)
         if self.trace is not None:
             self.trace.first_packet(flow)
+
+    def _process_of(self, flow: InterceptedFlow) -> ProcessInfo | None:
+        return self.processes.owner(lambda: self._inode(flow))
 
     def _socket(self, flow: InterceptedFlow) -> SocketInfo | None:
         """The program's socket, as long as it is there."""
@@ -152,9 +188,9 @@ class Engine:
         """The supervisor speaks, or is gone."""
         for kind, number, body, fds in self._control.receive():
             if kind is MessageType.ATTACH_PROVIDER:
-                self._attach_provider(number, str(body.get("name", "")), fds)
+                self._attach_provider(number, body, fds)
             elif kind is MessageType.PROVIDER_STATE:
-                self.slots[number].state = ProviderState(body["state"])
+                self._set_state(number, ProviderState(body["state"]))
             elif kind is MessageType.FINISH:
                 self._finish()
             for descriptor in fds:
@@ -162,21 +198,49 @@ class Engine:
         if self._control.eof:
             self.reactor.stop()
 
-    def _attach_provider(self, index: int, name: str, descriptors: list[int]) -> None:
-        if not descriptors:  # out of descriptors when the message came: the provider stays dead, its policy applies
-            self.log.event("limit", f"provider {self.slots[index].name}: no descriptor left for it; raise ulimit -n")
-            return
+    def _set_state(self, index: int, state: ProviderState) -> None:
+        self.slots[index].state = state
+        if self.filters is not None:
+            self.filters.set_state(index, state)
+
+    def _attach_provider(self, index: int, body: dict[str, Any], descriptors: list[int]) -> None:
         slot = self.slots[index]
-        slot.state, slot.name = ProviderState.STARTING, name or slot.name
-        channel = Channel(socket.socket(fileno=descriptors.pop()))
-        self.pipeline.links[index] = ProviderLink(self.reactor, self.pipeline, slot, channel, self._lost, self._running)
+        if not descriptors:  # out of descriptors when the message came: the provider stays dead, its policy applies
+            self.log.event("limit", f"provider {slot.name}: no descriptor left for it; raise ulimit -n")
+            return
+        slot.state, slot.name = ProviderState.STARTING, str(body.get("name") or slot.name)
+        kind = str(body.get("kind", ""))
+        channel = Channel(socket.socket(fileno=descriptors.pop(0)))
+        if kind.startswith(FILTER_KINDS):
+            queue = socket.socket(fileno=descriptors.pop(0)) if descriptors else None
+            self._filters().attach(index, kind, channel, int(body.get("pid", 0)), queue)
+        else:
+            self.pipeline.links[index] = ProviderLink(
+                self.reactor, self.pipeline, slot, channel, self._lost, self._running
+            )
+
+    def _filters(self) -> SandboxFilters:
+        """What serves content filters, from the first of them on."""
+        if self.filters is None:
+            from .sandbox_filters import SandboxFilters
+
+            self.filters = SandboxFilters(self, self._options, self._process_of)
+        return self.filters
+
+    def running(self, index: int) -> None:
+        """A provider has greeted: the supervisor waits for that."""
+        self._control.send(MessageType.PROVIDER_STATE, index)
 
     def _running(self, link: ProviderLink) -> None:
-        self._control.send(MessageType.PROVIDER_STATE, link.slot.index)
+        self.running(link.slot.index)
 
     def _lost(self, link: ProviderLink, why: str) -> None:
-        text = f"provider {link.slot.name}: {why}; its flows get policy {link.slot.policy.value}"
-        self.log.event("provider", text, provider=link.slot.name, state="dead", policy=link.slot.policy.value)
+        self.lost(link.slot.name, link.slot.policy, why)
+
+    def lost(self, name: str, policy: Policy, why: str) -> None:
+        """A provider's channel has ended."""
+        text = f"provider {name}: {why}; its flows get policy {policy.value}"
+        self.log.event("provider", text, provider=name, state="dead", policy=policy.value)
 
     def _watch_queue(self) -> None:
         """Report packets that the kernel could not hand over since the last look."""
@@ -191,7 +255,7 @@ class Engine:
 
         Provider-carried flows get the providers' grace period for it, relayed ones `LINGER` seconds.
         """
-        limit = LINGER if self.tcp.has_undrained_relays() else self._grace
+        limit = LINGER if self.tcp.has_undrained_relays() else self._options.grace
         if waited < limit and (self.tcp.is_busy() or self.udp.is_busy() or waited < DRAIN_STEP):
             self.reactor.call_later(DRAIN_STEP, lambda: self._finish(waited + DRAIN_STEP))
             return
@@ -199,6 +263,8 @@ class Engine:
             self.tcp.close_all()
             self.udp.close_all()
             self.dns.close()
+            if self.filters is not None:
+                self.filters.close()
             self._end_trace()
             self.log.summary(time.monotonic() - self._started, self.dns.queries)
         finally:

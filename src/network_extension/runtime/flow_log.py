@@ -43,6 +43,16 @@ class FlowLog:
         if self.mode == JSON:
             self._json("decision", **flow_record(flow, 0.0))
 
+    def filtered(self, flow: Any, outcome: str) -> None:
+        """What filters have decided is final; only JSON tells it before the end."""
+        if self.mode == JSON:
+            self._json("filter", **filter_record(flow, outcome))
+
+    def note(self, text: str) -> None:
+        """A line for people, of something that JSON tells otherwise."""
+        if self.mode == LINES:
+            self._line(text)
+
     def event(self, kind: str, text: str, **details: Any) -> None:
         """Something that is not a flow: a provider's state, a limit, a fault. Shown in every mode but quiet."""
         if self.mode == LINES:
@@ -75,6 +85,8 @@ class FlowLog:
     def _flow_words(self, flow: InterceptedFlow, seconds: float) -> str:
         process = f"{flow.process.name}[{flow.process.pid}]" if flow.process else "?"
         decided = f"{flow.outcome} by {flow.by}" if flow.by else flow.outcome
+        if flow.admitted_by and flow.outcome not in ("dropped", "remediated"):
+            decided += f", allowed by {flow.admitted_by}"
         volume = f"↑{size_text(flow.bytes_out)} ↓{size_text(flow.bytes_in)} {duration_text(seconds)}"
         reason = f"  ({flow.reason})" if flow.reason and flow.by != flow.reason else ""
         return f"{process} → {destination_text(flow)} {flow.protocol}  {decided}  {volume}{reason}"
@@ -111,7 +123,7 @@ def open_log(path: str | None) -> int:
         raise ConfigurationError(f"--log {path}: {error.strerror}; name a file that you may write") from None
 
 
-def destination_text(flow: InterceptedFlow) -> str:
+def destination_text(flow: Any) -> str:
     """The destination by name where it is known, with its port."""
     host, port = flow.remote
     host = flow.host or (f"[{host}]" if ":" in host else host)
@@ -134,6 +146,24 @@ def flow_record(flow: InterceptedFlow, seconds: float) -> dict[str, Any]:
         "out": flow.bytes_out,
         "in": flow.bytes_in,
         "seconds": round(seconds, 6),
+    } | ({"allowed_by": flow.admitted_by} if flow.admitted_by else {})
+
+
+def filter_record(flow: Any, outcome: str) -> dict[str, Any]:
+    """What filters have decided of a flow (a `FilteredFlow`) as plain data."""
+    return {
+        "id": flow.id,
+        "protocol": flow.protocol_number,
+        "direction": flow.direction.name.lower(),
+        "process": process_record(flow.process) if flow.process else None,
+        "local": flow.local,
+        "remote": flow.remote,
+        "host": flow.host,
+        "name_source": flow.name_source,
+        "url": flow.url,
+        "outcome": outcome,
+        "by": flow.by,
+        "reason": flow.reason,
     }
 
 

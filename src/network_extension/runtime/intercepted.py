@@ -1,7 +1,11 @@
 """The engine's record of a flow, and the pipeline that takes each new one to its end.
 
-kernel → `linux/nfqueue` → `runtime/tcp_interceptor` or `runtime/udp_interceptor` → `Pipeline` → `core/flow_decision`
-→ a provider (`runtime/provider_link`) or the pass-through → back to the interceptor, which opens or refuses.
+kernel → `linux/nfqueue` → `runtime/tcp_interceptor` or `runtime/udp_interceptor` → `Pipeline` → the content filters
+(`runtime/filter_stage`), if there are any → `core/flow_decision` → a provider (`runtime/provider_link`) or the
+pass-through → back to the interceptor, which opens or refuses.
+
+While filters decide, a flow is HELD. What they say comes back by its view (`runtime/filtered_view`), at any time until
+the flow's end.
 """
 
 from __future__ import annotations
@@ -13,10 +17,11 @@ from typing import Protocol as Interface
 from ..core.flow_decision import Action, Decision, FlowState, ProviderSlot, Step, Trouble
 from ..core.packets import address_text
 from ..metadata import ProcessInfo
-from ..rules import Protocol
+from ..rules import Direction, Protocol
 
 if TYPE_CHECKING:
     from ..linux.reactor import Reactor, Timer
+    from .filtered_view import FilteredView
     from .provider_link import ProviderLink
 
 TCP, UDP = 6, 17
@@ -28,6 +33,7 @@ class InterceptedFlow:
     """One flow: what is known of it, where it is on its way, and what became of it."""
 
     __slots__ = (
+        "admitted_by",
         "by",
         "bytes_in",
         "bytes_out",
@@ -47,6 +53,7 @@ class InterceptedFlow:
         "started_at",
         "state",
         "timer",
+        "view",
         "wants_answer",
     )
 
@@ -56,6 +63,10 @@ class InterceptedFlow:
         self.state = FlowState.HELD
         self.decision: Decision | None = None
         self.link: ProviderLink | None = None
+        self.view: FilteredView | None = None
+        """What filters see of it (UDP: of its first far end); None without filters."""
+        self.admitted_by = ""
+        """Which filter's word let the flow begin, and why; "" without filters."""
         self.host: str | None = None
         self.name_source: str | None = None
         self.process: ProcessInfo | None = None
@@ -119,6 +130,31 @@ class Interceptor(Interface):
     def orphan(self, flow: Any) -> None:
         """The provider that had the opened flow is gone."""
 
+    def admitted(self, view: FilteredView, hold_inbound: bool, hold_outbound: bool) -> None:
+        """Filters let it begin, and want to see the bytes of the directions that are held: `Pipeline.offer` it."""
+
+    def let(self, view: FilteredView, direction: Direction, up_to: int) -> None:
+        """Filters have passed bytes."""
+
+    def hold(self, view: FilteredView, direction: Direction) -> None:
+        """Filters want to see bytes that went freely."""
+
+    def drop(self, view: FilteredView, silent: bool, page: bytes | None) -> None:
+        """A filter ends the flow, in whatever state."""
+
+    def counts(self, view: FilteredView) -> tuple[int, int]:
+        """Bytes to and from the program."""
+
+
+class Filters(Interface):
+    """What the pipeline asks of the filters of a run (`runtime/sandbox_filters`)."""
+
+    def admit(self, flow: InterceptedFlow) -> None:
+        """Show a new flow; `Pipeline.offer` or `Interceptor.drop` follows, at once where nobody need be asked."""
+
+    def closed(self, flow: InterceptedFlow) -> None:
+        """The flow is over."""
+
 
 class Pipeline:
     """Takes flows through the providers in their order. `deadline` is in seconds."""
@@ -126,6 +162,8 @@ class Pipeline:
     def __init__(self, reactor: Reactor, slots: Sequence[ProviderSlot], deadline: float) -> None:
         self.reactor, self.slots, self.deadline = reactor, slots, deadline
         self.links: dict[int, ProviderLink] = {}
+        self.filters: Filters | None = None
+        """None without filters in the run."""
         self.describe: Callable[[InterceptedFlow], None] = lambda flow: None
         self.finished: Callable[[InterceptedFlow], None] = lambda flow: None
         self.decided: Callable[[InterceptedFlow], None] = lambda flow: None
@@ -134,6 +172,13 @@ class Pipeline:
     def admit(self, flow: InterceptedFlow) -> None:
         """A new flow: find out who made it, and ask."""
         self.describe(flow)
+        if self.filters is None:
+            self.offer(flow)
+        else:
+            self.filters.admit(flow)
+
+    def offer(self, flow: InterceptedFlow) -> None:
+        """The filters have nothing against it: on to the proxies."""
         protocol, _, _, address, port = flow.key
         flow.decision = Decision(self.slots, RULE_PROTOCOL[protocol], address, port, flow.host, flow.is_loopback)
         self._do(flow, flow.decision.advance())
@@ -181,12 +226,21 @@ class Pipeline:
         flow.state = FlowState.HELD
         self._do(flow, event(flow.decision))
 
+    def take_back(self, flow: InterceptedFlow) -> None:
+        """A filter drops a flow that a provider has and has not opened: the provider is told that it is gone."""
+        flow.cancel_timer()
+        if flow.link is not None and flow.state in (FlowState.OFFERED, FlowState.CLAIMED):
+            flow.link.withdraw(flow)
+        self._note_decision(flow)
+
     def finish(self, flow: InterceptedFlow, error: int = 0) -> None:
         """The flow is over, in whatever way; once."""
         if flow.state is FlowState.CLOSED:
             return
         flow.state, flow.error = FlowState.CLOSED, error or flow.error
         flow.cancel_timer()
+        if flow.view is not None and self.filters is not None:
+            self.filters.closed(flow)
         if flow.link is not None:
             flow.link.closed(flow)
         self.finished(flow)

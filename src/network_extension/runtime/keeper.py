@@ -1,9 +1,10 @@
 """The keeper: the process that makes a sandbox's namespaces, holds them, and makes sockets inside.
 
 It is forked from `netext run`, leaves its session (signals of the terminal are for the command), and lives until the
-control socket ends. It alone has capabilities, and only over the sandbox. Two kinds of request reach it:
+control socket ends. It alone has capabilities, and only over the sandbox. Three kinds of request reach it:
 
 - from the supervisor, `b"kit"`: a fresh set of the sockets that an engine needs (`Kit`), and a channel for the next;
+- from the supervisor, `b"packets"`: the rules of the packet queue, in a run with a packet filter, and a socket for it;
 - from the engine, one byte of address family: `STOCK` unbound transparent UDP sockets.
 
 When the supervisor is gone, even by SIGKILL, the keeper ends every process that still lives in the sandbox and then
@@ -188,7 +189,7 @@ def _prepare(control: socket.socket, options: SandboxOptions, gid: int) -> bool:
 
 def _serve(control: socket.socket, options: SandboxOptions) -> None:
     """Answer requests until the supervisor is gone; then leave nothing behind."""
-    poller, stock = select.poll(), None
+    poller, stock, packet_rules = select.poll(), None, False
     poller.register(control, select.POLLIN)
     while True:
         for descriptor, _ in poller.poll():
@@ -202,6 +203,8 @@ def _serve(control: socket.socket, options: SandboxOptions) -> None:
                         stock.close()
                     stock = _send_kit(control, options)
                     poller.register(stock, select.POLLIN)
+                elif request == b"packets":
+                    packet_rules = _send_packet_queue(control, options, packet_rules)
             elif stock is not None and not _send_stock(stock):
                 poller.unregister(stock)
                 stock.close()
@@ -214,6 +217,19 @@ def _send_kit(control: socket.socket, options: SandboxOptions) -> socket.socket:
     for sock in made:
         sock.close()
     return mine
+
+
+def _send_packet_queue(control: socket.socket, options: SandboxOptions, has_rules: bool) -> bool:
+    """Put the packet queue's rules in place, once, and send a socket for it; whether the rules are there."""
+    try:
+        if not has_rules:
+            ruleset.install_packet_queue(INTERFACE, *PROGRAM_ADDRESSES, bypass=options.overflow_open)
+        with nfqueue.open_socket() as queue:
+            send_descriptors(control, b"packets", [queue.fileno()])
+    except (DatapathError, OSError) as error:
+        control.send(str(error).encode())
+        return has_rules
+    return True
 
 
 def _send_stock(stock: socket.socket) -> bool:
@@ -266,3 +282,13 @@ def take_kit(control: socket.socket) -> Kit:
     if data != b"kit":
         raise DatapathError("the sandbox's keeper has died; next step: run the command again", object="keeper")
     return Kit(*descriptors)
+
+
+def take_packet_queue(control: socket.socket) -> int:
+    """Ask the keeper for a socket of the packet queue. Raises DatapathError."""
+    control.send(b"packets")
+    data, descriptors = receive_descriptors(control)
+    if data != b"packets":
+        why = data.decode(errors="replace") or "the sandbox's keeper has died"
+        raise DatapathError(f"no packets can be shown to packet filters: {why}", exit_code=ExitCode.UNAVAILABLE)
+    return descriptors[0]

@@ -37,6 +37,8 @@ class EngineOptions(NamedTuple):
 
     providers: tuple[str, ...] = ()
     """The names of the providers, in order; their channels come later."""
+    kinds: tuple[str, ...] = ()
+    """Their kinds, as far as they are known: "" for those that have not been ready yet."""
     policy: Policy | None = None
     deadline: float = 10.0
     log_mode: str = "lines"

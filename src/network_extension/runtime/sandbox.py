@@ -53,6 +53,7 @@ FORWARDED = (
     signal.SIGTSTP,  # blocked here: `netext` stops when the command has stopped, and not if it does not (Ctrl-Z in vi)
 )
 STOP_REASON_NONE = 0
+PACKET_FILTER = "filter-packet"
 ENGINE_RESTARTS = 5
 FINISH_TIMEOUT = 40.0  # more than the engine lingers for bytes that the command sent last
 SLEEP_INTERVAL = 1.0
@@ -82,7 +83,7 @@ class Sandbox:
         self._command: Command | None = None
         self._finish_timer: Timer | None = None
         self._failure: NetworkExtensionError | None = None
-        self._kit_ready = self._engine_ready = self._finishing = False
+        self._kit_ready = self._engine_ready = self._finishing = self._has_packet_queue = False
         self._engine_pid = self._keeper_pid = self._engine_deaths = 0
         self._ready_slots: set[int] = set()
         self._engine: Channel | None = None
@@ -177,6 +178,7 @@ class Sandbox:
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         options = EngineOptions(
             providers=tuple(provider.name for provider in self._providers.providers),
+            kinds=tuple(provider.kind for provider in self._providers.providers),
             policy=self._options.policy,
             deadline=self._options.deadline,
             log_mode=self._options.log_mode,
@@ -186,6 +188,7 @@ class Sandbox:
             grace=self._options.grace,
             resolv_conf=self._resolv_conf,
         )
+        self._has_packet_queue = False
         self._engine_pid = os.fork()
         if self._engine_pid == 0:
             mine.close()
@@ -247,7 +250,24 @@ class Sandbox:
 
     def _attach(self, index: int, body: dict[str, Any], descriptor: int) -> None:
         assert self._engine is not None
-        self._engine.send(MessageType.ATTACH_PROVIDER, index, body, (descriptor,))
+        queue: tuple[int, ...] = ()
+        if body["kind"] == PACKET_FILTER and not self._has_packet_queue:
+            try:
+                queue = (keeper.take_packet_queue(self._control),)
+            except (DatapathError, OSError) as error:
+                self._no_packet_queue(error)
+                return
+            self._has_packet_queue = True
+        self._engine.send(MessageType.ATTACH_PROVIDER, index, body, (descriptor, *queue))
+        for taken in queue:
+            os.close(taken)
+
+    def _no_packet_queue(self, error: DatapathError | OSError) -> None:
+        """A packet filter without packets would let all through: before the command starts, that ends the run."""
+        if self._command is None:
+            self._fail(error if isinstance(error, DatapathError) else DatapathError(str(error)))
+        else:
+            self._log.event("limit", f"packet filters: {error}; they see no packets from now on")
 
     def _provider_state(self, index: int, state: str) -> None:
         self._ready_slots.discard(index)

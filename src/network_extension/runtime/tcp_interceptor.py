@@ -4,6 +4,9 @@ An unopened flow is nothing but a packet that waits in the kernel and an entry i
 packet; the kernel completes the handshake with our transparent listener, and `accept` gives the program's side.
 Refusing drops the packet and answers it with a packet of our own: RST for ECONNREFUSED, ICMP for unreachable hosts and
 networks. ETIMEDOUT needs no answer: the program's own TCP gives up when nobody replies.
+
+Where filters want to see bytes, the relay gets gates (`runtime/inspected_stream`). A provider that reads and writes in
+Python gets one end of a socket pair then, with a relay between the other end and the program.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import struct
 import sys
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..core.flow_decision import FlowState
 from ..core.packets import (
@@ -33,9 +37,16 @@ from ..linux.nfqueue import ACCEPT, DROP, HeldPacket, Queue
 from ..linux.reactor import EDGE, READ, WRITE, Reactor
 from ..linux.ruleset import MARK_OPEN
 from ..linux.sockets import reset_on_close
-from ..linux.splice import PipePool, Relay
+from ..linux.splice import PipePool, Relay, read_now
+from ..rules import Direction
 from .intercepted import TCP, FlowKey, InterceptedFlow, Pipeline
 from .packet_injector import PacketInjector
+
+if TYPE_CHECKING:
+    from .filter_stage import FilterStage
+    from .filtered_view import FilteredView
+    from .inspected_stream import InspectedStream
+    from .last_answer import LastAnswer
 
 HANDSHAKE_TIMEOUT = 5.0  # both ends are this kernel: a handshake that takes longer has lost its program
 _TCP_INFO_SENT = struct.Struct("=QQ")
@@ -54,7 +65,17 @@ _UNREACHABLE: dict[int, Unreachable] = {
 class TCPInterceptedFlow(InterceptedFlow):
     """A TCP flow with its sockets."""
 
-    __slots__ = ("attached", "packet", "program", "relay", "remote_socket")
+    __slots__ = (
+        "attached",
+        "ending",
+        "inspection",
+        "is_closing",
+        "packet",
+        "program",
+        "provider_end",
+        "relay",
+        "remote_socket",
+    )
 
     def __init__(
         self, number: int, key: FlowKey, packet: HeldPacket | None, interceptor: TCPInterceptor, now: float
@@ -64,7 +85,20 @@ class TCPInterceptedFlow(InterceptedFlow):
         self.program: socket.socket | None = None
         self.remote_socket: socket.socket | None = None
         self.relay: Relay | None = None
-        self.attached = False
+        self.attached = self.is_closing = False
+        self.inspection: InspectedStream | None = None
+        """The gates, where filters want to see bytes."""
+        self.provider_end: socket.socket | None = None
+        """The socket that a provider has in place of the program's, while filters look in between."""
+        self.ending: Ending | None = None
+        """How a filter ends the flow as soon as its program is connected."""
+
+
+class Ending(NamedTuple):
+    """What a filter's drop means for a connected program: a page, silence, or a reset."""
+
+    silent: bool
+    page: bytes | None
 
 
 class TCPInterceptor:
@@ -89,6 +123,9 @@ class TCPInterceptor:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._most_flows = (limit - min(SPARE_DESCRIPTORS, limit // 2)) // 2
         self._attached: set[TCPInterceptedFlow] = set()
+        self._endings: set[LastAnswer] = set()
+        self.stage: FilterStage | None = None
+        """Who is shown bytes; None without filters."""
         for listener in listeners:
             reactor.register(listener.fileno(), READ, partial(self._accept_all, listener))
         reactor.call_later(SWEEP_INTERVAL, self._sweep)
@@ -231,6 +268,9 @@ class TCPInterceptor:
     def _opened(self, flow: TCPInterceptedFlow) -> None:
         flow.cancel_timer()
         self._held.pop(flow.key, None)
+        if flow.ending is not None:
+            self._end_connected(flow, *flow.ending)
+            return
         flow.state = FlowState.OPEN
         if flow.link is not None:
             flow.link.opened(flow)
@@ -241,6 +281,9 @@ class TCPInterceptor:
         """Hand out the program's socket; ours stays open, so that a dead provider's flow can still be reset."""
         if flow.state is FlowState.OPEN and flow.program is not None and flow.link is not None and flow.relay is None:
             flow.attached = True
+            if flow.inspection is not None:
+                self._interpose(flow, flow.inspection)
+                return
             # Who reads in Python reads one stream: an urgent byte keeps its place in it, as RFC 6093 section 6 advises.
             flow.program.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
             self._attached.add(flow)
@@ -248,9 +291,28 @@ class TCPInterceptor:
         elif flow.link is not None:
             self.close(flow, FlowErrorCode.NOT_CONNECTED, "both")
 
+    def _interpose(self, flow: TCPInterceptedFlow, inspection: InspectedStream) -> None:
+        """Hand out one end of a socket pair; between the other end and the program, filters look."""
+        assert flow.link is not None
+        try:
+            ours, flow.provider_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            flow.reason = f"{os.strerror(error.errno or 0)}; raise it: ulimit -n"
+            self.close(flow, FlowErrorCode.INTERNAL, "both")
+            return
+        ours.setblocking(False)
+        flow.provider_end.setblocking(False)
+        flow.remote_socket = ours
+        self._start_relay(flow, False)
+        self._attached.add(flow)
+        flow.link.attached(flow, flow.provider_end.fileno())
+
     def relay(self, flow: TCPInterceptedFlow, descriptor: int) -> None:
         """Join the program and a socket that the provider connected."""
         sock = socket.socket(fileno=descriptor)
+        if flow.provider_end is not None and flow.relay is not None and sock.type == socket.SOCK_STREAM:
+            self._relay_after_interposing(flow, flow.relay, flow.provider_end, sock)
+            return
         if flow.relay is not None or flow.remote_socket is not None or sock.type != socket.SOCK_STREAM:
             sock.close()
             return
@@ -261,6 +323,17 @@ class TCPInterceptor:
         else:
             self.open(flow)
 
+    def _relay_after_interposing(
+        self, flow: TCPInterceptedFlow, relay: Relay, given: socket.socket, remote: socket.socket
+    ) -> None:
+        """The provider has read what it wanted; what it has not read comes first."""
+        unread = b"".join(iter(lambda: read_now(given), b""))
+        given.close()
+        remote.setblocking(False)
+        relay.replace_remote(remote, unread)
+        flow.remote_socket, flow.provider_end, flow.attached = remote, None, False
+        self._attached.discard(flow)
+
     def _start_relay(self, flow: TCPInterceptedFlow, remote_registered: bool) -> None:
         program, remote = flow.program, flow.remote_socket
         assert program is not None and remote is not None
@@ -270,11 +343,15 @@ class TCPInterceptor:
         flow.first_packet = b""
         self.relays.add(flow)
         self._attached.discard(flow)
+        if flow.inspection is not None:
+            flow.inspection.join(flow.relay)
         flow.relay.start(False, remote_registered)
 
     def _relayed(self, flow: TCPInterceptedFlow, error: OSError | None) -> None:
         if error is not None:
             flow.reason = os.strerror(error.errno or 0)
+        elif flow.provider_end is not None and not flow.is_closing:
+            return  # the provider may still read: it has the last word
         self._finish(flow, code_for_errno(error.errno or 0) if error else 0)
 
     def close(self, flow: TCPInterceptedFlow, error: int, direction: str) -> None:
@@ -286,6 +363,8 @@ class TCPInterceptor:
                 self.refuse(flow, error or FlowErrorCode.REFUSED)
             return
         if flow.relay is not None:
+            if flow.provider_end is not None:
+                self._close_interposed(flow, flow.relay, error, direction)
             return
         assert flow.program is not None
         if direction == "both" or error:
@@ -297,6 +376,26 @@ class TCPInterceptor:
             flow.program.shutdown(socket.SHUT_WR if direction == "write" else socket.SHUT_RD)
         except OSError:
             pass
+
+    def _close_interposed(self, flow: TCPInterceptedFlow, relay: Relay, error: int, direction: str) -> None:
+        """What the provider has written still goes through the filters, unless it ends the flow with an error."""
+        if error:
+            relay.abort()
+            self._finish(flow, error)
+            return
+        try:
+            if direction != "read" and flow.remote_socket is not None:
+                flow.remote_socket.shutdown(socket.SHUT_RD)
+            if direction != "write" and flow.program is not None:
+                flow.program.shutdown(socket.SHUT_RD)
+        except OSError:
+            pass
+        if direction == "both":
+            flow.is_closing = True
+            if relay.is_over:
+                self._finish(flow, 0)
+            else:
+                relay.discard_outbound()
 
     def request_peer(self, flow: TCPInterceptedFlow, address: tuple[str, int]) -> None:
         """Streams have one peer; nothing to do."""
@@ -335,6 +434,11 @@ class TCPInterceptor:
 
     def orphan(self, flow: TCPInterceptedFlow) -> None:
         """Its provider died. A relayed flow does not need it; one whose bytes it carried is reset."""
+        if flow.provider_end is not None and flow.relay is not None:
+            flow.reason = "its provider died"
+            flow.relay.abort()
+            self._finish(flow, FlowErrorCode.ABORTED)
+            return
         if flow.relay is not None or flow.remote_socket is not None:
             return
         flow.reason = "its provider died"
@@ -342,6 +446,88 @@ class TCPInterceptor:
             return
         if flow.program is not None:
             reset_on_close(flow.program)
+        self._finish(flow, FlowErrorCode.ABORTED)
+
+    def admitted(self, view: FilteredView, hold_inbound: bool, hold_outbound: bool) -> None:
+        """The filters let it begin; where they want to see bytes, these are held once it is open."""
+        flow: TCPInterceptedFlow = view.flow
+        if flow.state is not FlowState.HELD:
+            return
+        if hold_inbound or hold_outbound:
+            self._inspect(view, hold_inbound, hold_outbound)
+        self._pipeline.offer(flow)
+
+    def _inspect(self, view: FilteredView, hold_inbound: bool, hold_outbound: bool) -> InspectedStream:
+        from .inspected_stream import InspectedStream
+
+        assert self.stage is not None
+        view.flow.inspection = made = InspectedStream(self.stage, view, hold_inbound, hold_outbound)
+        return made
+
+    def let(self, view: FilteredView, direction: Direction, up_to: int) -> None:
+        """Filters have passed bytes."""
+        inspection: InspectedStream | None = view.flow.inspection
+        if inspection is not None:
+            inspection.let(direction, up_to)
+
+    def hold(self, view: FilteredView, direction: Direction) -> None:
+        """Filters want to see bytes that went freely: not possible where a provider has the program's own socket."""
+        flow: TCPInterceptedFlow = view.flow
+        if flow.state is FlowState.CLOSED or (flow.attached and flow.provider_end is None):
+            return
+        if flow.inspection is None:
+            inspection = self._inspect(view, False, False)
+            if flow.relay is not None:
+                inspection.join(flow.relay)
+        assert flow.inspection is not None
+        flow.inspection.hold(direction)
+
+    def counts(self, view: FilteredView) -> tuple[int, int]:
+        """Bytes to and from the program."""
+        flow: TCPInterceptedFlow = view.flow
+        if flow.relay is not None:
+            return flow.relay.received, flow.relay.sent
+        if flow.program is not None:
+            sent, received = _byte_counts(flow.program)
+            return received, sent
+        return flow.bytes_in, flow.bytes_out
+
+    def drop(self, view: FilteredView, silent: bool, page: bytes | None) -> None:
+        """A filter ends the flow: by a refusal while it is not open, else by a reset, a page, or by silence."""
+        flow: TCPInterceptedFlow = view.flow
+        if flow.state is FlowState.CLOSED:
+            return
+        flow.outcome, flow.by, flow.reason = "remediated" if page else "dropped", view.by, view.reason
+        opened = flow.state is FlowState.OPEN
+        if opened or flow.state is FlowState.OPENING:
+            flow.ending = Ending(silent, page)
+            if opened:
+                self._end_connected(flow, silent, page)
+            return
+        self._pipeline.take_back(flow)
+        self.refuse(flow, FlowErrorCode.TIMED_OUT if silent else FlowErrorCode.REFUSED)
+
+    def _end_connected(self, flow: TCPInterceptedFlow, silent: bool, page: bytes | None) -> None:
+        """The far end is reset, and so is the program, unless it gets a page or shall hear nothing."""
+        program, remote, relay = flow.program, flow.remote_socket, flow.relay
+        assert program is not None
+        if relay is None and remote is not None:
+            self._reactor.unregister(remote.fileno())
+            reset_on_close(remote)
+        if page is None and not silent:
+            if relay is not None:
+                relay.abort()
+            else:
+                reset_on_close(program)
+        else:
+            from .last_answer import LastAnswer
+
+            kept = program.dup()
+            if relay is not None:
+                relay.abort_remote()
+            self._endings.add(LastAnswer(self._reactor, kept, page, self._endings.discard))
+            if page is not None:
+                flow.bytes_in += len(page)
         self._finish(flow, FlowErrorCode.ABORTED)
 
     def _finish(self, flow: TCPInterceptedFlow, error: int) -> None:
@@ -361,16 +547,21 @@ class TCPInterceptor:
             if flow.remote_socket is not None:
                 self._reactor.unregister(flow.remote_socket.fileno())
                 flow.remote_socket.close()
-        flow.relay = flow.program = flow.remote_socket = None
+        if flow.provider_end is not None:
+            flow.provider_end.close()
+        flow.relay = flow.program = flow.remote_socket = flow.provider_end = flow.inspection = None
         self._pipeline.finish(flow, error)
 
     def is_busy(self) -> bool:
         """Whether bytes that a program sent are still on their way, although the program may be gone."""
-        return bool(self._attached) or self.has_undrained_relays()
+        waits_for_filters = any(flow.relay.is_held for flow in self.relays if flow.relay is not None)
+        answers = any(ending.page for ending in self._endings)
+        return bool(self._attached) or answers or waits_for_filters or self.has_undrained_relays()
 
     def has_undrained_relays(self) -> bool:
-        """Whether a relay has not yet passed on the end of what its program sent."""
-        return any(not flow.relay.drained for flow in self.relays if flow.relay is not None)
+        """Whether a relay has not yet passed on the end of what its program sent, and no filter holds it back."""
+        relays = [flow.relay for flow in self.relays if flow.relay is not None]
+        return any(not relay.drained and not relay.is_held for relay in relays)
 
     def close_all(self) -> None:
         """End whatever is left, at the end of the sandbox."""
@@ -380,6 +571,8 @@ class TCPInterceptor:
             flow.reason = flow.reason or "the sandbox ended"
             self._decide(flow, DROP)
             self._finish(flow, FlowErrorCode.ABORTED)
+        for ending in list(self._endings):
+            ending.close()
 
 
 def _sequence(packet: bytes) -> int:

@@ -6,6 +6,9 @@ the program's datagrams to it from then on without asking anybody, and what is s
 
 A flow ends when its program closes the socket (the kernel tells, SKNLGRP_INET_UDP_DESTROY), when the provider closes
 it, or when nothing moved for a while.
+
+Content filters decide about each peer for itself: a program may use one socket for many. What they do not let through
+is refused as long as the flow lives; where they look at datagrams, gates stand between (`runtime/datagram_gate`).
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import os
 import socket
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ..core.flow_decision import FlowState
 from ..core.packets import Unreachable, address_bytes, address_text, icmp_unreachable, udp_datagram
@@ -25,9 +29,16 @@ from ..linux.reactor import READ, Reactor
 from ..linux.ruleset import MARK_OPEN
 from ..linux.sock_diag import DestroyEvents, SocketInfo
 from ..linux.sockets import datagram_socket, join_datagram_socket, receive_descriptors
+from ..rules import Direction
 from .intercepted import UDP, FlowKey, InterceptedFlow, Pipeline
 from .packet_injector import PacketInjector
 from .wire import MessageType
+
+if TYPE_CHECKING:
+    from .datagram_gate import DatagramGates
+    from .filter_stage import FilterStage
+    from .filtered_view import FilteredView
+    from .interposed_peer import InterposedPeer
 
 MOST_HELD = 64
 IDLE_TIMEOUT = 180.0
@@ -104,7 +115,7 @@ class SocketStock:
 class UDPInterceptedFlow(InterceptedFlow):
     """A UDP flow with its held datagrams and its peers."""
 
-    __slots__ = ("attached", "has_ended", "held", "peers", "relay")
+    __slots__ = ("attached", "has_ended", "held", "interposed", "peers", "relay", "views")
 
     def __init__(self, number: int, key: FlowKey, packet: HeldPacket, interceptor: UDPInterceptor, now: float) -> None:
         super().__init__(number, key, packet.payload, interceptor, now)
@@ -113,6 +124,14 @@ class UDPInterceptedFlow(InterceptedFlow):
         """None while the socket is being made; in a relayed flow the relay owns them."""
         self.relay: DatagramRelay | None = None
         self.attached = self.has_ended = False
+        self.views: dict[Address, FilteredView] = {}
+        """How filters see the peers after the first one, whose view is the flow's own."""
+        self.interposed: dict[Address, InterposedPeer] = {}
+        """Peers whose datagrams filters see on their way to and from the provider."""
+
+    def view_of(self, peer: Address) -> FilteredView | None:
+        """How filters see a peer."""
+        return self.view if peer == self.remote else self.views.get(peer)
 
     @property
     def family(self) -> socket.AddressFamily:
@@ -137,6 +156,10 @@ class UDPInterceptor:
         self._stock, self._destroyed, self._find = stock, destroyed, find
         self._flows: dict[tuple[bytes, int], UDPInterceptedFlow] = {}
         self._finds = False
+        self.stage: FilterStage | None = None
+        """Who is shown datagrams; None without filters."""
+        self.show_peer: Callable[[UDPInterceptedFlow, Address, Direction], FilteredView] | None = None
+        """Shows one more peer of a flow to the filters; `admitted` or `drop` follows, maybe at once."""
         reactor.register(destroyed.fileno(), READ, self._sockets_closed)
         reactor.call_later(SWEEP_INTERVAL, self._sweep)
 
@@ -164,14 +187,38 @@ class UDPInterceptor:
             if flow.state is FlowState.OPEN:
                 self._add_peer(flow, peer)
 
-    def _add_peer(self, flow: UDPInterceptedFlow, peer: Address) -> None:
-        if peer not in flow.peers:
-            flow.peers[peer] = None
-            self._stock.take(flow.family, lambda sock: self._bind_peer(flow, peer, sock))
+    def _add_peer(self, flow: UDPInterceptedFlow, peer: Address, direction: Direction = Direction.OUTBOUND) -> None:
+        """A peer of an open flow, to which the program sends (OUTBOUND) or from which something came."""
+        if peer in flow.peers or (self.stage is not None and not self._may_reach(flow, peer, direction)):
+            return
+        self._take_socket(flow, peer)
+
+    def _take_socket(self, flow: UDPInterceptedFlow, peer: Address) -> None:
+        flow.peers[peer] = None
+        self._stock.take(flow.family, lambda sock: self._bind_peer(flow, peer, sock))
+
+    def _may_reach(self, flow: UDPInterceptedFlow, peer: Address, direction: Direction) -> bool:
+        """Whether the filters have let the peer in. One that they have not seen yet is shown to them."""
+        view = flow.view_of(peer)
+        if view is None:
+            assert self.show_peer is not None
+            self.show_peer(flow, peer, direction)  # goes on with `admitted` or `drop`
+            return False
+        if view.silent is not None:
+            self._refuse_peer(flow, peer, view.silent)
+            return False
+        return view.is_admitted
+
+    def _refuse_peer(self, flow: UDPInterceptedFlow, peer: Address, silent: bool) -> None:
+        """Drop what the program has sent to a peer that filters do not let through."""
+        if any(entry[1] == peer for entry in flow.held):
+            self._release(flow, peer, DROP)
+            if not silent:
+                self._answer_peer_error(flow, peer, Unreachable.PORT)
 
     def _bind_peer(self, flow: UDPInterceptedFlow, peer: Address, sock: socket.socket | None) -> None:
         """Make a stock socket the program's view of one peer, and release what waits for it."""
-        if flow.state is FlowState.CLOSED:
+        if flow.state is FlowState.CLOSED or peer not in flow.peers:
             if sock is not None:
                 sock.close()
             return
@@ -181,15 +228,40 @@ class UDPInterceptor:
         try:
             join_datagram_socket(sock, peer, flow.local)
             if flow.relay is not None:
-                flow.relay.add_peer(peer, sock)
+                self._add_to_relay(flow, flow.relay, peer, sock)
         except OSError as error:
             sock.close()
             self._no_peer(flow, peer, error.errno or 0)
             return
         flow.peers[peer] = sock
         if flow.relay is None and flow.attached and flow.link is not None:
-            flow.link.peer(flow, peer, sock.fileno())
+            self._hand_out(flow, peer, sock)
         self._release(flow, peer, ACCEPT)
+
+    def _add_to_relay(self, flow: UDPInterceptedFlow, relay: DatagramRelay, peer: Address, sock: socket.socket) -> None:
+        interposed = flow.interposed.pop(peer, None)
+        unread = interposed.leave() if interposed is not None else []
+        relay.add_peer(peer, sock)
+        view = flow.view_of(peer)
+        if view is not None and view.gates is not None:
+            relay.hold(peer, view.gates.outbound, view.gates.inbound)
+        for datagram in unread:
+            relay.send_on(peer, datagram)
+
+    def _hand_out(self, flow: UDPInterceptedFlow, peer: Address, sock: socket.socket) -> None:
+        """Give the provider its socket for a peer: the program-side one, or one that filters stand in front of."""
+        assert flow.link is not None
+        view = flow.view_of(peer)
+        if peer in flow.interposed:
+            flow.link.peer(flow, peer, flow.interposed[peer].theirs.fileno())
+        elif view is not None and view.gates is not None:
+            from .interposed_peer import InterposedPeer
+
+            interposed = InterposedPeer(self._reactor, sock, view.gates.inbound, view.gates.outbound)
+            flow.interposed[peer] = interposed
+            flow.link.peer(flow, peer, interposed.theirs.fileno())
+        else:
+            flow.link.peer(flow, peer, sock.fileno())
 
     def _no_peer(self, flow: UDPInterceptedFlow, peer: Address, number: int) -> None:
         """There is no way to this peer: say so to the program, and to a provider that asked for it."""
@@ -244,7 +316,7 @@ class UDPInterceptor:
         flow.link.attached(flow, None)
         for peer, sock in flow.peers.items():
             if sock is not None:
-                flow.link.peer(flow, peer, sock.fileno())
+                self._hand_out(flow, peer, sock)
         if flow.has_ended:
             flow.link.datagrams_ended(flow)
 
@@ -261,9 +333,9 @@ class UDPInterceptor:
             reason = f"no datagrams can come from {address[0]} port {address[1]}"
             flow.link.refused(flow, FlowErrorCode.INVALID_ARGUMENT, reason, MessageType.PEER_REQUEST, remote=address)
         elif sock is not None:
-            flow.link.peer(flow, address, sock.fileno())
+            self._hand_out(flow, address, sock)
         else:
-            self._add_peer(flow, address)
+            self._add_peer(flow, address, Direction.INBOUND)
 
     def relay(self, flow: UDPInterceptedFlow, descriptor: int) -> None:
         """Join the program and a socket that the provider made."""
@@ -284,7 +356,7 @@ class UDPInterceptor:
                 flow.remote,
                 lambda relay, error: self._ended(flow, error.errno or 0 if error else 0),
                 on_error=lambda relay, peer, number: self._peer_failed(flow, peer, number),
-                on_new_peer=lambda relay, peer: self._add_peer(flow, peer),
+                on_new_peer=lambda relay, peer: self._add_peer(flow, peer, Direction.INBOUND),
                 connect=program is None or program.is_connected,
             )
         except OSError as error:
@@ -294,7 +366,7 @@ class UDPInterceptor:
             return
         for peer, sock in flow.peers.items():
             if sock is not None:
-                flow.relay.add_peer(peer, sock)
+                self._add_to_relay(flow, flow.relay, peer, sock)
         if flow.has_ended:
             self._reactor.call_later(LINGER, lambda: self._finish(flow, 0))
         self.open(flow)
@@ -330,6 +402,81 @@ class UDPInterceptor:
             flow.reason = "its provider died"
             self._finish(flow, FlowErrorCode.ABORTED)
 
+    def admitted(self, view: FilteredView, hold_inbound: bool, hold_outbound: bool) -> None:
+        """The filters let a peer in: the first begins the flow, a later one gets its socket."""
+        flow: UDPInterceptedFlow = view.flow
+        if hold_inbound or hold_outbound:
+            self._make_gates(view, hold_inbound, hold_outbound)
+        if view is not flow.view:
+            if flow.state is FlowState.OPEN and view.remote not in flow.peers:
+                self._take_socket(flow, view.remote)
+        elif flow.state is FlowState.HELD:
+            self._pipeline.offer(flow)
+
+    def _make_gates(self, view: FilteredView, hold_inbound: bool, hold_outbound: bool) -> DatagramGates:
+        from .datagram_gate import DatagramGates
+
+        assert self.stage is not None
+        view.gates = made = DatagramGates(self._reactor.call_soon, self.stage, view, hold_inbound, hold_outbound)
+        return made
+
+    def let(self, view: FilteredView, direction: Direction, up_to: int) -> None:
+        """Filters have passed bytes."""
+        if view.gates is not None:
+            view.gates.of(direction).let(up_to)
+
+    def hold(self, view: FilteredView, direction: Direction) -> None:
+        """Filters want to see what went freely: not possible where a provider has the program-side socket."""
+        flow: UDPInterceptedFlow = view.flow
+        peer = view.remote
+        if flow.state is FlowState.CLOSED or (flow.attached and flow.relay is None and peer not in flow.interposed):
+            return
+        gates: DatagramGates = view.gates or self._make_gates(view, False, False)
+        gates.of(direction).shut()
+        if flow.relay is not None:
+            flow.relay.hold(peer, gates.outbound, gates.inbound)
+
+    def drop(self, view: FilteredView, silent: bool, page: bytes | None) -> None:
+        """A filter ends the conversation with a peer; with the first one, before it began, the whole flow."""
+        flow: UDPInterceptedFlow = view.flow
+        if flow.state is FlowState.CLOSED:
+            return
+        if view is flow.view:
+            flow.outcome, flow.by, flow.reason = "dropped", view.by, view.reason
+            if flow.state is not FlowState.OPEN:
+                self._pipeline.take_back(flow)
+                self.refuse(flow, FlowErrorCode.TIMED_OUT if silent else FlowErrorCode.REFUSED)
+                return
+        self._drop_peer(flow, view, view.remote, silent)
+
+    def _drop_peer(self, flow: UDPInterceptedFlow, view: FilteredView, peer: Address, silent: bool) -> None:
+        view.counted = self.counts(view)
+        if view.gates is not None:
+            view.gates.discard()
+        sock = flow.peers.pop(peer, None)
+        if (interposed := flow.interposed.pop(peer, None)) is not None:
+            interposed.close()
+        elif flow.relay is not None:
+            flow.relay.remove_peer(peer)
+        elif sock is not None:
+            sock.close()
+        self._refuse_peer(flow, peer, silent)
+        if not silent and view.direction is Direction.OUTBOUND:
+            self._answer_peer_error(flow, peer, Unreachable.PORT)
+        elif flow.attached and flow.link is not None and view.direction is Direction.INBOUND:
+            reason = f"{view.by} drops datagrams from {peer[0]} port {peer[1]}"
+            flow.link.refused(flow, FlowErrorCode.PROHIBITED, reason, MessageType.PEER_REQUEST, remote=peer)
+        if flow.relay is None and not flow.peers:  # nothing is left that its provider could carry
+            self._finish(flow, FlowErrorCode.ABORTED)
+
+    def counts(self, view: FilteredView) -> tuple[int, int]:
+        """Bytes to and from the program, as far as the engine carries them."""
+        flow: UDPInterceptedFlow = view.flow
+        if flow.relay is not None and view.remote in flow.peers:
+            return flow.relay.counts(view.remote)
+        interposed = flow.interposed.get(view.remote)
+        return interposed.counts if interposed is not None else view.counted
+
     def _ended(self, flow: UDPInterceptedFlow, number: int) -> None:
         if number:
             flow.reason = os.strerror(number)
@@ -341,6 +488,12 @@ class UDPInterceptor:
         for number, _ in flow.held:
             self._queue.decide(number, DROP)
         flow.held = []
+        if flow.view is not None:
+            for view in (flow.view, *flow.views.values()):
+                view.counted = self.counts(view)
+        for interposed in flow.interposed.values():
+            interposed.leave()  # its socket is closed with the others
+        flow.interposed.clear()
         if flow.relay is not None:
             flow.bytes_out, flow.bytes_in = flow.relay.sent, flow.relay.received
             flow.relay.close()

@@ -6,6 +6,8 @@ import os
 from typing import Any
 
 from network_extension.core.flow_decision import FlowState, ProviderKind, ProviderSlot, ProviderState
+from network_extension.rules import Direction
+from network_extension.runtime.filtered_view import FilteredView
 from network_extension.runtime.intercepted import TCP, InterceptedFlow, Pipeline
 
 PROGRAM, SERVER = b"\xc0\0\0\2", b"\xc0\0\2\1"
@@ -56,6 +58,22 @@ class Recorder:
 
     def orphan(self, flow: InterceptedFlow) -> None:
         self._note("orphan", flow)
+
+    def admitted(self, view: FilteredView, hold_inbound: bool, hold_outbound: bool) -> None:
+        self.pipeline.offer(view.flow)
+
+    def let(self, view: FilteredView, direction: Direction, up_to: int) -> None:
+        self._note("let", view.flow, direction, up_to)
+
+    def hold(self, view: FilteredView, direction: Direction) -> None:
+        self._note("hold", view.flow, direction)
+
+    def drop(self, view: FilteredView, silent: bool, page: bytes | None) -> None:
+        self._note("drop", view.flow, silent, page)
+        self.pipeline.finish(view.flow, 0)
+
+    def counts(self, view: FilteredView) -> tuple[int, int]:
+        return view.flow.bytes_in, view.flow.bytes_out
 
 
 def tcp_flow(number: int, recorder: Recorder, server: bytes = SERVER, port: int = 80) -> InterceptedFlow:

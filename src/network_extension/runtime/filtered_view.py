@@ -1,0 +1,113 @@
+"""A sandbox's flow as filters see it, beside what the proxies after them make of it.
+
+A TCP flow has one view. A UDP flow has one for each far end that its program talks to: filters decide about ends of
+conversations, and a program may use one socket for many.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..core.packets import address_text
+from ..metadata import ProcessInfo
+from ..rules import Direction
+
+if TYPE_CHECKING:
+    from ..core.filter_decision import FlowFilter
+    from .datagram_gate import DatagramGates
+    from .intercepted import FlowKey
+
+
+class FilteredView:
+    """A `FilteredFlow` (`runtime/filtered_flow`); its interceptor carries the methods out."""
+
+    __slots__ = (
+        "by",
+        "counted",
+        "direction",
+        "filter",
+        "flow",
+        "gates",
+        "host",
+        "id",
+        "interface",
+        "is_admitted",
+        "key",
+        "name_source",
+        "process",
+        "protocol_number",
+        "reason",
+        "silent",
+        "url",
+    )
+
+    def __init__(self, flow: Any, number: int, key: FlowKey, direction: Direction = Direction.OUTBOUND) -> None:
+        self.flow, self.id, self.key, self.direction = flow, number, key, direction
+        """The flow is a TCPInterceptedFlow or a UDPInterceptedFlow."""
+        self.protocol_number = key[0]
+        self.host: str | None = None
+        self.name_source: str | None = None
+        self.url: str | None = None
+        self.interface: str | None = None
+        self.process: ProcessInfo | None = None
+        self.filter: FlowFilter | None = None
+        self.by = self.reason = ""
+        self.is_admitted = False
+        self.silent: bool | None = None
+        """How it was dropped; None: it was not."""
+        self.gates: DatagramGates | None = None
+        """Where its datagrams wait (UDP)."""
+        self.counted = (0, 0)
+        """Bytes to and from the program when its sockets were closed (UDP)."""
+
+    @property
+    def local(self) -> tuple[str, int]:
+        """The program's end."""
+        _, source, port, destination, other = self.key
+        return (address_text(destination), other) if self.direction is Direction.INBOUND else (
+            address_text(source), port
+        )  # fmt: skip
+
+    @property
+    def remote(self) -> tuple[str, int]:
+        """The far end."""
+        _, source, port, destination, other = self.key
+        return (address_text(source), port) if self.direction is Direction.INBOUND else (
+            address_text(destination), other
+        )  # fmt: skip
+
+    def filter_open(self, hold_inbound: bool, hold_outbound: bool) -> None:
+        """All filters let it begin."""
+        self.is_admitted = True
+        self._tell_flow()
+        self.flow.interceptor.admitted(self, hold_inbound, hold_outbound)
+
+    def filter_pass(self, direction: Direction, up_to: int) -> None:
+        """All filters have passed bytes [0, up_to) of a direction."""
+        self.flow.interceptor.let(self, direction, up_to)
+
+    def filter_hold(self, direction: Direction) -> None:
+        """A filter wants to see what a direction carries from now on."""
+        self.flow.interceptor.hold(self, direction)
+
+    def filter_drop(self, silent: bool, page: bytes | None) -> None:
+        """A filter ends the flow."""
+        self.silent = silent
+        self._tell_flow()
+        self.flow.interceptor.drop(self, silent, page)
+
+    def filter_counts(self) -> tuple[int, int]:
+        """Bytes to and from the program so far."""
+        counts: tuple[int, int] = self.flow.interceptor.counts(self)
+        return counts
+
+    def decided(self) -> None:
+        """What becomes of it is final."""
+        self._tell_flow()
+
+    def _tell_flow(self) -> None:
+        """What the log says of the flow: the name that was learned, and who let it begin."""
+        flow = self.flow
+        if flow.view is self:
+            flow.host, flow.name_source = self.host, self.name_source
+            flow.admitted_by = f"{self.by}: {self.reason}" if self.reason else self.by
