@@ -121,6 +121,10 @@ class HostFlows:
 
     def _mid_stream(self, key: TableKey, packet: HeldPacket) -> None:
         """An established flow is offered or let be; or it was held by an engine that has died since."""
+        other = self.flows.get(reversed_key(key))
+        if other is not None:  # an answer to what waits
+            self._known(other, key, packet)
+            return
         state = self._kernel.state(key)
         if state in _HELD_STATES:
             self._decide(packet, FlowMark.ALLOWED if self._is_open else FlowMark.REFUSED)

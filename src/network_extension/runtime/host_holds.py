@@ -94,11 +94,11 @@ class VerdictMemory:
             entries.popitem(last=False)
 
     def look_up(self, key: TableKey, sequence: int, now: float) -> int | None:
-        """The state to give again, or None."""
+        """The state to give again, or None. A `sequence` of -1 is of a packet that begins no flow: it fits any."""
         entry = self._entries.get(key)
         if entry is None:
             return None
-        if now > entry.until or entry.sequence != sequence:
+        if now > entry.until or (sequence >= 0 and entry.sequence != sequence):
             del self._entries[key]
             return None
         return entry.state
