@@ -43,13 +43,17 @@ class FlowInspection(FlowStanding):
         """The next bytes of a direction (UDP: one datagram). They are only counted where no filter looks."""
         if self._streams is None or not data:
             return []
-        stream = self._streams[direction]
+        stream, steps = self._streams[direction], list[Step]()
+        ahead = stream.total < stream.released
         stream.add(data, now)
-        if self.is_final or not stream.data:
-            return []
+        if self.is_final or stream.released >= FLOW_BYTES_MAX:
+            return steps
+        if ahead:  # they were passed before they came
+            steps.append(Pass(direction, stream.released))
+            stream.trim()
         if len(stream.data) >= self._limits.most_held:
             stream.urged = True
-        return self._pump(stream, now, [])
+        return self._pump(stream, now, steps)
 
     def ended(self, direction: Direction, now: float) -> list[Step]:
         """No more bytes come in a direction."""

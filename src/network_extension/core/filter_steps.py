@@ -44,7 +44,10 @@ class Open(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """Bytes [0, up_to) of a direction may move; FLOW_BYTES_MAX: the direction is not held any more."""
+    """Bytes [0, up_to) of a direction may move; FLOW_BYTES_MAX: the direction is not held any more.
+
+    `up_to` never falls, but may be repeated, when bytes have come that were passed before they came.
+    """
 
     direction: Direction
     up_to: int

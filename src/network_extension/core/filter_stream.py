@@ -155,7 +155,11 @@ class FilteredStream:
     @property
     def passed(self) -> int:
         """Bytes that every filter has passed."""
-        return min((side.passed for side in self.sides if side is not None), default=FLOW_BYTES_MAX)
+        least = FLOW_BYTES_MAX
+        for side in self.sides:
+            if side is not None and side.passed < least:
+                least = side.passed
+        return least
 
     def visible(self, place: int) -> int:
         """Bytes from the start that the filter at `place` may see: what the ones before it have passed."""

@@ -2,20 +2,30 @@
 
 Every packet of a held direction comes here with a token that names it. What becomes of it at once:
 
-    nothing new for a filter to see (no data, sent again after it was released, keep-alive)    ACCEPT
-    new bytes, or bytes ahead of a gap                                                          HOLD
+    nothing for a filter to see: no data, sent again after it was released, keep-alive          ACCEPT
+    new bytes, or bytes ahead of a gap, or the end                                              HOLD
     a copy of what is held, other bytes in the place of held ones, more than there is room for  DROP
 
-A dropped packet is not lost: its sender gets no acknowledgement and sends it again. Bytes that differ from what was
-shown in the same place never get through: a filter must have seen what the receiver gets.
+A dropped packet is not lost: its sender gets no acknowledgement and sends it again, so of several copies the first one
+held is enough. Bytes that differ from what was shown in the same place never get through: a filter must have seen what
+the receiver gets.
 
-A segment is released when its last byte is: packets are not cut. Sequence numbers are 32 bits and wrap (RFC 9293 §3.4).
+A segment is released when its last byte is: packets are not cut. A FIN is released when nothing of the direction is
+held any more, so that the end of the stream waits for a filter's last word. Sequence numbers are 32 bits and wrap (RFC
+9293 §3.4).
+
+How much is held? A sender's initial window, ten segments (RFC 6928), is the natural limit: held bytes are not
+acknowledged. Windows grow when a filter lets bytes pass bit by bit, and segmentation offload makes packets of 64 KiB,
+so `most_bytes` and `most_packets` bound it. A quarter of both is kept for what continues the stream: packets behind a
+gap cannot take the place of the one that closes it.
 """
 
 from __future__ import annotations
 
 from enum import Enum
 from typing import Generic, NamedTuple, TypeVar
+
+from ..filter_verdicts import FLOW_BYTES_MAX
 
 T = TypeVar("T")
 _HALF, _MASK = 1 << 31, 0xFFFFFFFF
@@ -51,9 +61,11 @@ _ACCEPT, _DROP, _HOLD = Added(Now.ACCEPT, b""), Added(Now.DROP, b""), Added(Now.
 
 
 class StreamReassembler(Generic[T]):
-    """One direction of a TCP connection. `initial_sequence` is the SYN's; None: the first packet begins the stream.
+    """One direction of a TCP connection.
 
-    `most_bytes` and `most_packets` bound what is held; the sender's own window usually ends sooner.
+    `initial_sequence` is the SYN's, data begins behind it; None: the flow is joined in the middle, and its first packet
+    with data, or a FIN, begins the stream. (What was sent before that is none of the stream, and is accepted.) `start`
+    is the offset of the first byte that comes, for a stream that was not held for a while.
     """
 
     __slots__ = (
@@ -70,9 +82,11 @@ class StreamReassembler(Generic[T]):
         "released",
     )
 
-    def __init__(self, initial_sequence: int | None, most_bytes: int = 1 << 18, most_packets: int = 256) -> None:
-        self._base = None if initial_sequence is None else initial_sequence + 1 & _MASK
-        """The sequence number of the stream's first byte."""
+    def __init__(
+        self, initial_sequence: int | None, most_bytes: int = 1 << 18, most_packets: int = 256, start: int = 0
+    ) -> None:
+        self._base = None if initial_sequence is None else initial_sequence + 1 - start & _MASK
+        """The sequence number of the stream's byte 0."""
         self._most_bytes, self._most_packets = most_bytes, most_packets
         self._held: list[_Segment[T]] = []
         """Contiguous, in order of the stream."""
@@ -81,11 +95,11 @@ class StreamReassembler(Generic[T]):
         self._bytes = 0
         self._seen = bytearray()
         """The stream's last bytes, which what is sent again must agree with: all that is held, and some before."""
-        self._seen_from = 0
+        self._seen_from = start
         self._end_at: int | None = None
-        self.next = 0
+        self.next = start
         """Offset of the first byte that has not come."""
-        self.released = 0
+        self.released = start
         """Offset up to which bytes may move."""
 
     @property
@@ -100,23 +114,33 @@ class StreamReassembler(Generic[T]):
 
     def add(self, token: T, sequence: int, payload: bytes, fin: bool = False) -> Added:
         """A packet with data, or a FIN, or neither."""
-        if self._base is None:
-            self._base = sequence & _MASK
         if not payload and not fin:
-            return _ACCEPT
+            return _ACCEPT  # acknowledgements, window probes, keep-alives: nothing of the stream
+        if self._base is None:
+            self._base = sequence - self.next & _MASK
         segment = _Segment(token, self._offset(sequence), payload, fin)
-        if not self._agrees(segment):
-            return _DROP
-        if segment.end < self.next or (segment.end == self.next and (not fin or self._end_at is not None)):
-            # Nothing of it is new: sent again, or a keep-alive (RFC 9293 §3.8.4). A copy of what waits is one too many.
-            return _ACCEPT if segment.end + fin <= self.released or not self._held else _DROP
-        if self._end_at is not None and segment.end > self._end_at:
-            return _DROP  # bytes behind the end
-        if len(self._held) + len(self._ahead) >= self._most_packets or self._bytes + len(payload) > self._most_bytes:
+        if segment.end <= self.next and not (fin and segment.end == self.next and self._end_at is None):
+            return self._known(segment)
+        if not self._agrees(segment) or (self._end_at is not None and segment.end > self._end_at):
             return _DROP
         if segment.start > self.next:
             return self._add_ahead(segment)
-        return self._add_next(segment)
+        return self._add_next(segment) if self._has_room(segment, 4) else _DROP
+
+    def _known(self, segment: _Segment[T]) -> Added:
+        """Nothing of it is new: it is sent again, or it is a keep-alive."""
+        if segment.fin and segment.end != self._end_at:
+            return _DROP  # an end in the middle of what has come
+        if segment.end == self.next == segment.start + 1 <= self.released and not segment.fin:
+            return _ACCEPT  # one byte of no meaning that the receiver has already: RFC 1122 §4.2.3.6
+        if not self._agrees(segment):
+            return _DROP
+        is_out = segment.end <= self.released and (not segment.fin or self.released >= FLOW_BYTES_MAX)
+        return _ACCEPT if is_out else _DROP
+
+    def _has_room(self, segment: _Segment[T], quarters: int) -> bool:
+        packets, count = len(self._held) + len(self._ahead) + 1, self._bytes + len(segment.data)
+        return 4 * packets <= quarters * self._most_packets and 4 * count <= quarters * self._most_bytes
 
     def _offset(self, sequence: int) -> int:
         """The place of a sequence number in the stream, next to where the stream is; negative before its start."""
@@ -135,6 +159,8 @@ class StreamReassembler(Generic[T]):
             return _DROP  # it overlaps: the sender fills the gap first
         if any(segment.start == other.start and segment.end == other.end for other in self._ahead):
             return _DROP  # a FIN without data, sent again
+        if not self._has_room(segment, 3):
+            return _DROP
         self._ahead.append(segment)
         self._ahead.sort(key=_start)
         self._bytes += len(segment.data)
@@ -172,8 +198,7 @@ class StreamReassembler(Generic[T]):
         """Bytes before `up_to` may move: the packets that lie wholly before it, in order."""
         self.released = max(self.released, up_to)
         held, tokens = self._held, list[T]()
-        # The end itself is behind the last byte: a FIN goes only with more than all bytes.
-        while held and held[0].end + held[0].fin <= self.released:
+        while held and held[0].end <= self.released and (not held[0].fin or self.released >= FLOW_BYTES_MAX):
             segment = held.pop(0)
             self._bytes -= len(segment.data)
             tokens.append(segment.token)

@@ -112,6 +112,59 @@ def test_memory_is_bounded_over_a_long_stream() -> None:
     assert len(s._seen) <= REMEMBERED + 20_000
 
 
+def test_a_stream_that_was_not_held_for_a_while_goes_on_counting() -> None:
+    s: StreamReassembler[str] = StreamReassembler(None, start=1000)
+    assert s.add("a", 7, b"abc") == (Now.HOLD, b"abc")
+    assert s.release(1002) == []
+    assert s.release(1003) == ["a"]
+
+
+def test_a_keep_alive_does_not_begin_a_stream() -> None:
+    """Ours would be one byte before the next one: a gap that nobody fills."""
+    s: StreamReassembler[str] = StreamReassembler(None)
+    assert s.add("keep-alive", 999, b"").now is Now.ACCEPT
+    assert s.add("a", 1000, b"abc") == (Now.HOLD, b"abc")
+
+
+def test_a_keep_alive_with_a_byte_of_no_meaning() -> None:
+    s = stream()
+    s.add("a", at(0), b"abc")
+    assert s.add("too early", at(2), b"\0").now is Now.DROP
+    s.release(3)
+    assert s.add("keep-alive", at(2), b"\0").now is Now.ACCEPT
+
+
+def test_a_passed_fin_waits_for_the_last_word_all_the_same() -> None:
+    s = stream()
+    s.add("a", at(0), b"abc", fin=True)
+    assert s.release(1000) == []  # a filter passed more than there is
+    assert s.add("again", at(0), b"abc", fin=True).now is Now.DROP
+    assert s.release(ALL) == ["a"]
+    assert s.add("and again", at(0), b"abc", fin=True).now is Now.ACCEPT
+
+
+def test_an_end_in_the_middle_is_none() -> None:
+    s = stream()
+    s.add("a", at(0), b"abcdef")
+    assert s.add("fin", at(3), b"", fin=True).now is Now.DROP
+    s.release(ALL)
+    assert s.add("fin", at(3), b"", fin=True).now is Now.DROP
+    assert not s.ended
+
+
+def test_packets_behind_a_gap_leave_room_for_the_one_that_closes_it() -> None:
+    s = stream(most_packets=8)
+    assert [s.add(str(n), at(n), b"x").now for n in range(1, 9)] == [Now.HOLD] * 6 + [Now.DROP] * 2
+    assert s.add("0", at(0), b"x") == (Now.HOLD, b"x" * 7)
+
+
+def test_large_packets() -> None:
+    s = stream()
+    assert [s.add(str(n), at(65_000 * n), bytes(65_000)).now for n in range(5)] == [Now.HOLD] * 4 + [Now.DROP]
+    assert s.release(65_000) == ["0"]
+    assert s.add("4", at(260_000), bytes(65_000)).now is Now.HOLD
+
+
 @settings(max_examples=400)
 @given(st.data())
 def test_any_cut_order_and_repetition_gives_the_stream(data: st.DataObject) -> None:
@@ -141,3 +194,40 @@ def test_any_cut_order_and_repetition_gives_the_stream(data: st.DataObject) -> N
     assert content.startswith(seen)
     s.release(ALL)
     assert seen == content or waiting
+
+
+class Receiver:
+    """Whoever gets what is accepted and released. The first bytes in a place count, as in Linux."""
+
+    def __init__(self) -> None:
+        self.bytes: dict[int, int] = {}
+
+    def take(self, low: int, data: bytes) -> None:
+        for at, byte in enumerate(data, low):
+            self.bytes.setdefault(at, byte)
+
+
+SEGMENTS = st.lists(st.tuples(st.integers(0, 40), st.binary(min_size=1, max_size=12), st.booleans()), max_size=25)
+
+
+@settings(max_examples=600)
+@given(st.binary(min_size=52, max_size=52), st.integers(0, 2**32 - 1), SEGMENTS, st.data())
+def test_the_receiver_gets_what_was_shown_and_no_more_than_may_move(
+    content: bytes, isn: int, segments: list[tuple[int, bytes, bool]], data: st.DataObject
+) -> None:
+    """A third of the segments lie about what the stream is; some of them come first."""
+    s: StreamReassembler[tuple[int, bytes]] = StreamReassembler(isn, most_packets=12)
+    receiver, shown, up_to = Receiver(), b"", 0
+    for low, other, is_true in segments:
+        payload = content[low : low + len(other)] if is_true else other
+        added = s.add((low, payload), isn + 1 + low & 0xFFFFFFFF, payload)
+        shown += added.new
+        if added.now is Now.ACCEPT:
+            assert low + len(payload) <= up_to
+            receiver.take(low, payload)
+        up_to = max(up_to, data.draw(st.integers(0, len(shown))))
+        for start, released in s.release(up_to):
+            assert start + len(released) <= up_to
+            receiver.take(start, released)
+        assert all(shown[at] == byte for at, byte in receiver.bytes.items())
+    assert len(s.held_tokens) <= 12
