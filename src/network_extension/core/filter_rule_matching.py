@@ -17,7 +17,7 @@ from ..endpoint import Endpoint
 from ..filter_settings import FilterRule, FilterSettings
 from ..filter_verdicts import FilterAction
 from ..rules import Direction, NetworkRule, Protocol
-from .rule_matching import FlowFacts, is_loopback, plain_address
+from .rule_matching import FlowFacts, is_loopback, names_loopback, plain_address
 
 NONE = 1 << 30
 """Larger than the number of any rule."""
@@ -30,7 +30,7 @@ _DIRECTIONS = {Direction.ANY: tuple(Direction)}
 class FilterRuleMatcher:
     """The rules of one filter, made ready."""
 
-    __slots__ = ("_anywhere", "_default", "_near", "_rules", "_texts")
+    __slots__ = ("_anywhere", "_default", "_near", "_rules", "_texts", "names_loopback")
 
     def __init__(self, settings: FilterSettings) -> None:
         self._rules = settings.rules
@@ -42,6 +42,8 @@ class FilterRuleMatcher:
         """Rules that say nothing of the near side."""
         self._near: dict[tuple[int, int], dict[int, dict[int, _Group]]] = {}
         """The others: (bytes of an address, shift) -> network -> port -> rules. (0, 0) is any address."""
+        self.names_loopback = any(names_loopback(rule.network_rule) for rule in self._rules)
+        """Whether any rule can match a loopback flow; without one all of them are allowed."""
         for number, rule in enumerate(self._rules):
             self._file(number, rule)
 

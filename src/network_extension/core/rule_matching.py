@@ -62,7 +62,7 @@ def matches(rule: NetworkRule, facts: FlowFacts) -> bool:
     if rule.match_direction and rule.match_direction != facts.direction:
         return False
     remote, local = plain_address(facts.remote_address), plain_address(facts.local_address)
-    if (facts.loopback or is_loopback(remote)) and not _names_loopback(rule):
+    if (facts.loopback or is_loopback(remote)) and not names_loopback(rule):
         return False
     if rule.is_host_rule:
         end = rule.match_remote_endpoint
@@ -85,7 +85,8 @@ def stands_for_dns(rule: NetworkRule) -> bool:
     return rule.is_host_rule and end is not None and end.port in (0, DNS_PORT)
 
 
-def _names_loopback(rule: NetworkRule) -> bool:
+def names_loopback(rule: NetworkRule) -> bool:
+    """Whether a rule names a loopback network, so that it can match what stays on the loopback interface."""
     if rule.is_host_rule:
         return False
     ends = (

@@ -102,6 +102,7 @@ def test_loopback_passes_unless_a_rule_names_it() -> None:
     assert FilterRuleMatcher(FilterSettings([everything])).decide(flow_to("127.0.0.1"))[0] is FilterAction.ALLOW
     both = FilterSettings([everything, loopback])
     assert FilterRuleMatcher(both).decide(flow_to("127.0.0.1"))[0] is FilterAction.FILTER_DATA
+    assert [FilterRuleMatcher(given).names_loopback for given in (FilterSettings([everything]), both)] == [False, True]
     assert FilterRuleMatcher(both).decide(flow_to("192.0.2.1"))[0] is FilterAction.DROP
 
 
