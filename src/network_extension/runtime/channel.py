@@ -22,7 +22,9 @@ MAX_QUEUED_BYTES = 16 << 20
 """What may wait for a peer that does not read: 40,000 new flows and more."""
 _ANCILLARY = socket.CMSG_SPACE(MAX_FDS * 4)
 # MSG_CMSG_CLOEXEC: else a child started between two calls would inherit the descriptor (unix(7)).
-_FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
+# As plain numbers: the enumerations of `socket` take a microsecond for each `|` and `&`.
+_SEND, _TRUNCATED = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL), int(socket.MSG_TRUNC)
 
 Message = tuple[MessageType, int, dict[str, Any], list[int]]
 Packet = tuple[bytes, list[int]]
@@ -84,9 +86,9 @@ class Channel:
         try:
             if fds:
                 rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-                self._sock.sendmsg([data], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                self._sock.sendmsg([data], rights, _SEND)
             else:
-                self._sock.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                self._sock.send(data, _SEND)
         except BlockingIOError:
             return False
         except (BrokenPipeError, ConnectionResetError):
@@ -160,7 +162,7 @@ class Channel:
                 self.eof = True
                 break
             packets.append((bytes(view[:size]), _descriptors(ancillary) if ancillary else []))
-            if flags & socket.MSG_TRUNC:
+            if flags & _TRUNCATED:
                 for _, fds in packets:
                     _close_all(fds)
                 raise WireError(f"a message of more than {MAX_MESSAGE} bytes")

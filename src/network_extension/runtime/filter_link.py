@@ -19,7 +19,7 @@ from ..rules import Direction
 from . import filter_wire
 from .channel import MAX_QUEUED_BYTES, Channel
 from .filter_hello import FilterHello, unpack_filter_hello
-from .filter_wire import Answer, ends_new_flow, is_answers, pack_events, unpack_answers
+from .filter_wire import Answer, ends_new_flow, is_answers, pack_events, unpack_answers, wants_reports
 from .wire import MessageType, WireError, decode
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MOST_FLOWS = 65536
 """Flows that one filter has at a time: waiting, paused, shown data or reported."""
 MOST_PROCESSES = 4096
-_LAST = (filter_wire.FAIL, filter_wire.CONTROL, filter_wire.CONTROL_REMEDIATION)
+_CONTROL = (filter_wire.CONTROL, filter_wire.CONTROL_REMEDIATION)
 
 
 class LinkSlot(Protocol):
@@ -251,7 +251,9 @@ def _is_the_last(answer: Answer) -> bool:
     op, verdict = answer.op, answer.verdict
     if op == filter_wire.NEW:
         return verdict is not None and ends_new_flow(verdict)
-    return op in _LAST
+    if op in _CONTROL:
+        return verdict is None or not wants_reports(verdict)
+    return op == filter_wire.FAIL
 
 
 def _raise(error: Exception) -> None:

@@ -54,7 +54,7 @@ from .filter_link import FilterLink
 from .filter_remediation import HOLD_ALL, LONGEST_STAND_IN, Remediation, StandIn, asks_for_page, is_appended
 from .filter_roster import CONTROL, DATA, PACKET, FilterRoster
 from .filter_times import FlowTimes
-from .filter_wire import Answer, ForgottenFlow, forgotten_flow
+from .filter_wire import Answer, ForgottenFlow, forgotten_flow, wants_reports
 from .filtered_flow import NEVER, Access, FilteredFlow, FlowWatch
 from .intercepted import TCP, UDP, FlowKey
 from .wire import WireError
@@ -216,10 +216,15 @@ class FilterStage(FilterRoster):
         flow.filter_drop(False, self._remediation.redirect(self._maps(step.index), step.map_key, flow.url))
 
     def _report(self, flow: FilteredFlow, decision: FlowFilter, step: Report) -> None:
-        link = self._links.get(step.index)
-        if link is not None and flow.id in link.flows:
-            counts = flow.filter_counts() if step.event is FilterReportEvent.FLOW_CLOSED else (0, 0)
+        counts = flow.filter_counts() if step.event is FilterReportEvent.FLOW_CLOSED else (0, 0)
+        for link in self._reporters(flow, step.index):
             link.report(flow, step.action, step.event, counts)
+
+    def _reporters(self, flow: FilteredFlow, index: int) -> list[FilterLink]:
+        """Who hears reports for a filter: itself, and the control provider that asked for them in its place."""
+        reporter = self._flows[flow.id].reporter
+        links = [self._links.get(index), reporter[1] if reporter is not None and reporter[0] == index else None]
+        return [link for link in links if link is not None and flow.id in link.flows]
 
     def _trouble(self, flow: FilteredFlow, index: int, trouble: Trouble, detail: str) -> None:
         """The filter gives no answer: what its policy says."""
@@ -335,6 +340,8 @@ class FilterStage(FilterRoster):
             self._tell_rules_changed()
         if index is None:
             return
+        if wants_reports(verdict):
+            watch.reporter = index, link
         steps = decision.control_answer(index, verdict, now)
         if watch.access is Access.NEEDS_RULES:
             watch.access = Access.ANSWERED
@@ -474,12 +481,11 @@ class FilterStage(FilterRoster):
         assert watch.statistics is not None
         flow, wanted = watch.flow, dict(decision.statistics)
         for index, due in list(watch.statistics.items()):
-            link = self._links.get(index)
-            if index not in wanted or link is None:
+            if index not in wanted:
                 watch.statistics[index] = NEVER
             elif due <= now:
                 watch.statistics[index] = now + wanted[index].seconds
-                if flow.id in link.flows:
+                for link in self._reporters(flow, index):
                     action = FilterAction.ALLOW if decision.is_final else FilterAction.FILTER_DATA
                     link.report(flow, action, FilterReportEvent.STATISTICS, flow.filter_counts())
 

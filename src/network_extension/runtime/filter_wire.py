@@ -126,7 +126,13 @@ class Answer(NamedTuple):
 
 def ends_new_flow(verdict: FilterVerdict) -> bool:
     """Whether a filter that answers a new flow so has nothing more to do with it. Both ends of a channel ask this."""
-    return verdict.kind in _FINAL_KINDS and not (verdict.should_report or verdict.statistics_report_frequency)
+    kind = verdict.kind
+    return (kind is VerdictKind.ALLOW or kind is VerdictKind.DROP) and not wants_reports(verdict)
+
+
+def wants_reports(verdict: FilterVerdict) -> bool:
+    """Whether who says this wants to hear of the flow later."""
+    return bool(verdict.should_report or verdict.statistics_report_frequency)
 
 
 def pack_events(events: list[tuple[Any, ...]]) -> list[bytes]:

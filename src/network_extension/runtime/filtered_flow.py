@@ -12,6 +12,7 @@ from .intercepted import FlowKey
 if TYPE_CHECKING:
     from ..core.filter_decision import FlowFilter
     from ..core.name_sniffing import NameSniffer
+    from .filter_link import FilterLink
     from .filter_remediation import StandIn
 
 NEVER = float("inf")
@@ -82,6 +83,7 @@ class FlowWatch:
         "host",
         "key",
         "page",
+        "reporter",
         "sniffed",
         "sniffer",
         "stand_in",
@@ -103,5 +105,7 @@ class FlowWatch:
         self.stand_in: StandIn | None = None
         self.page: bytes | None = None
         self.access = Access.NONE
+        self.reporter: tuple[int, FilterLink] | None = None
+        """A control provider that wants reports, and the filter in whose place it answered."""
         self.statistics: dict[int, float] | None = None
         """When the next byte counts are due, by filter."""

@@ -37,7 +37,15 @@ from ..filter_verdicts import (
 from ..metadata import FlowMetadata, ParentProcess, ProcessInfo
 from ..rules import Direction
 from . import filter_wire
-from .filter_wire import KINDS_OF, ForgottenFlow, ends_new_flow, pack_failure, pack_forgotten, pack_verdict
+from .filter_wire import (
+    KINDS_OF,
+    ForgottenFlow,
+    ends_new_flow,
+    pack_failure,
+    pack_forgotten,
+    pack_verdict,
+    wants_reports,
+)
 from .loader import one_line
 from .wire import WireError
 
@@ -52,9 +60,6 @@ _ALLOWED, _DROPPED, _ANSWERED = "was allowed for good", "was dropped", "was answ
 _FAILED = "was left to the policy after an error"
 _GOES_ON = (_ALLOWED, _FAILED)
 """What may live still, though nobody keeps it."""
-
-
-_FINAL_STATES = {VerdictKind.ALLOW: _ALLOWED, VerdictKind.DROP: _DROPPED}
 
 
 class _Call(NamedTuple):
@@ -210,7 +215,7 @@ class HostedFlows:
         if verdict.kind is VerdictKind.PAUSE:
             raise ProviderError(f"resume_flow: {known!r} is paused already; resume it with another verdict")
         record = _record("resume_flow", filter_wire.RESUME, known, verdict, KINDS_OF[known.paused])
-        self._settle(known, known.paused, verdict)
+        self._settle(known, verdict)
         known.paused = 0
         self._owner.answer(record)
         self._go_on(known)
@@ -309,7 +314,8 @@ class HostedFlows:
         self._go_on(flow)
 
     def _answer(self, flow: HostedFlow, op: int, verdict: FilterVerdict) -> None:
-        if verdict.kind not in KINDS_OF[op]:
+        kind = verdict.kind
+        if kind is not VerdictKind.ALLOW and kind not in KINDS_OF[op]:
             self._nonsense(flow, op, f"returned the verdict {_kind(verdict)}")
             return
         try:
@@ -317,16 +323,20 @@ class HostedFlows:
         except WireError as error:
             self._nonsense(flow, op, f"returned {error}")
             return
-        if verdict.kind is VerdictKind.PAUSE:
+        if op == filter_wire.NEW and ends_new_flow(verdict):
+            del self.flows[flow.number]
+            flow.state = _ALLOWED if kind is VerdictKind.ALLOW else _DROPPED
+        elif op >= filter_wire.CONTROL:
+            flow.state = _ANSWERED
+            if not wants_reports(verdict):
+                del self.flows[flow.number]
+        elif kind is VerdictKind.PAUSE:
             flow.paused, flow.state = op, "is paused"
         else:
-            self._settle(flow, op, verdict)
-            if (op == filter_wire.NEW and ends_new_flow(verdict)) or op >= filter_wire.CONTROL:
-                del self.flows[flow.number]
-                flow.state = _ANSWERED if op >= filter_wire.CONTROL else _FINAL_STATES[verdict.kind]
+            self._settle(flow, verdict)
         self._owner.answer(record)
 
-    def _settle(self, flow: HostedFlow, op: int, verdict: FilterVerdict) -> None:
+    def _settle(self, flow: HostedFlow, verdict: FilterVerdict) -> None:
         if verdict.kind is not VerdictKind.NEED_RULES:
             flow.answered, flow.state = True, _SHOWN
 

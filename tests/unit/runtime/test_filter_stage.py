@@ -370,6 +370,21 @@ class TestControl:
         stage.until_told(flow, FREE)
         assert stage.left == (0, 0)
 
+    def test_reports_that_it_asked_for(self, make: Callable[..., Stage]) -> None:
+        stage = make(DATA, CONTROL).greeted()
+        judge, control = stage.filters
+        flow = stage.flow()
+        judge.says(w.NEW, 1, FilterNewFlowVerdict.need_rules())
+        control.hears(w.CONTROL, 1)
+        control.says(w.CONTROL, 1, FilterControlVerdict.allow().reported())
+        stage.until_told(flow, FREE)
+        assert control.hears(w.REPORT, 1)[2:4] == (FilterAction.ALLOW, FilterReportEvent.NEW_FLOW)
+        flow.counts = (5, 6)
+        stage.stage.closed(flow)
+        assert control.hears(w.REPORT, 1)[3:] == (FilterReportEvent.FLOW_CLOSED, 5, 6)
+        control.hears(w.GONE, 1)
+        assert stage.left == (0, 0)
+
     def test_new_rules_are_told_before_the_question_comes_again(self, make: Callable[..., Stage]) -> None:
         stage = make(DATA, CONTROL).greeted()
         judge, control = stage.filters
