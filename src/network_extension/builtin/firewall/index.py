@@ -37,10 +37,10 @@ _Places = list[int]
 class _Memory:
     """Anchors of one kind: which rules fit a value, worked out when the value first comes by."""
 
-    __slots__ = ("_anchored", "_known", "_value")
+    __slots__ = ("_anchored", "_known", "_most", "_value")
 
-    def __init__(self, value: Callable[[FlowFacts], Any]) -> None:
-        self._value = value
+    def __init__(self, value: Callable[[FlowFacts], Any], most: int = MOST_REMEMBERED) -> None:
+        self._value, self._most = value, most
         self._anchored: list[tuple[int, Condition]] = []
         self._known: dict[Any, _Places] = {}
 
@@ -51,7 +51,7 @@ class _Memory:
         value = self._value(facts)
         found = self._known.get(value)
         if found is None:
-            if len(self._known) >= MOST_REMEMBERED:
+            if len(self._known) >= self._most:
                 self._known.clear()
             found = [number for number, condition in self._anchored if condition.holds(facts, _ANY_TIME)]
             self._known[value] = found
@@ -158,6 +158,8 @@ _VALUES: dict[type, Callable[[FlowFacts], Any]] = {
     Towards: lambda facts: facts.is_outbound,
 }
 """What a condition of this kind looks at; everything else about a flow does not matter to it."""
+_MOST = {Arguments: 64, Parent: 256}
+"""Command lines have up to 64 KiB each: fewer of them are kept."""
 _ORDER = (Hosts, OneProcess, Networks, Listed, Program, Parent, Arguments, Ports, User, Interface, Protocols, Towards)
 """Of two anchors that as many rules share, the one that comes first here."""
 
@@ -197,7 +199,7 @@ class _Index:
 
 def _probe(kind: type) -> Any:
     special = {Hosts: _Names, Networks: _Prefixes, Listed: _Lists}
-    return special[kind]() if kind in special else _Memory(_VALUES[kind])
+    return special[kind]() if kind in special else _Memory(_VALUES[kind], _MOST.get(kind, MOST_REMEMBERED))
 
 
 def _anchor(rule: Rule, crowds: Counter[object], names: bool) -> Condition | None:
