@@ -13,35 +13,63 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import PIPE, Popen, SubprocessError
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench import attribution
 from bench.evidence import NotProven
-from bench.figures import NATIVE, Row, table
+from bench.figures import NATIVE, OURS, Row, table
 from bench.filter_providers import PAUSED_PORT
 from bench.network import ECHO_PORT, FAR4, HERE, HTTP_PORT, IPERF_PORT, BenchLab, raise_file_limit
 from bench.opensnitch import QUEUE as OPENSNITCH_QUEUE
 from bench.opensnitch import OpenSnitch, prove_asked, queued
 from bench.run import machine, say
+from bench.tls import TLS_PORT, start_tls_server
 from tests.netlab import wait_for
 
 FILTER, HELLO, RULES = "netext filter", "netext filter, ClientHello", "netext filter, 1,000 rules"
 PROVIDERS = {FILTER: "AllowAll", HELLO: "ReadsHello", RULES: "ThousandRules"}
-ROWS = ("stream", "connections", "hello", "rules", "paused")
+ROWS = ("stream", "connections", "hello", "rules", "paused", "attribution")
 CLIENT = (sys.executable, str(HERE / "load.py"))
 QUEUED_AT_MOST = 60
 """Packets of a stream that may be queued: its first ones, and those of iperf3's own control connection."""
 
 
 class Way:
-    """One way, with its lab."""
+    """One way, with its lab. What it needs is started for each measurement and ended after it.
 
-    def __init__(self, name: str, lab: BenchLab, queues: Sequence[int] = ()) -> None:
-        self.name, self.lab, self._queues = name, lab, queues
+    Else the native rounds would carry the cost of ours: what notes the owners of sockets serves the whole machine.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._lab: BenchLab | None = BenchLab()
+        self._queues: Sequence[int] = ()
+
+    @property
+    def lab(self) -> BenchLab:
+        """Its two hosts."""
+        assert self._lab is not None
+        return self._lab
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """While it is in force."""
+        if self.name not in PROVIDERS:
+            yield
+            return
+        with ExitStack() as stack:
+            self._queues = start_filter(self.lab, PROVIDERS[self.name], stack)
+            yield
+
+    def close(self) -> None:
+        """Take its hosts away."""
+        if self._lab is not None:
+            self._lab.close()
 
     def count(self) -> int | None:
         """Packets queued so far, over all queues; None where there is none."""
@@ -59,6 +87,23 @@ class Way:
         """The JSON of one of `load.py`'s clients."""
         result: dict[str, float] = json.loads(self.client(*CLIENT, *words, timeout=timeout))
         return result
+
+
+class Rival(Way):
+    """OpenSnitch, which has a lab of its own as long as it runs."""
+
+    def __init__(self, peer: OpenSnitch) -> None:
+        self.name, self._peer, self._lab, self._queues = peer.name, peer, None, (OPENSNITCH_QUEUE,)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """While it is in force."""
+        self._lab = self._peer.start()
+        try:
+            yield
+        finally:
+            self._lab = None
+            self._peer.stop()
 
 
 def start_filter(lab: BenchLab, provider: str, stack: ExitStack) -> Sequence[int]:
@@ -108,6 +153,7 @@ class Bench:
     def __init__(self, rounds: int, seconds: int, ways: dict[str, Way], missing: dict[str, str]) -> None:
         self.rounds, self.seconds, self.ways, self.missing = rounds, seconds, ways, missing
         self.rows: list[Row] = []
+        self.attribution_rows: list[Row] = []
         self.failures: list[str] = []
 
     def measure(self, rows: Sequence[Row], names: Sequence[str], action: Callable[[Way], None]) -> None:
@@ -120,8 +166,9 @@ class Bench:
                     rows[0].missing[name] = self.missing.get(name, "not asked for")
                     continue
                 try:
-                    action(self.ways[name])
-                except (NotProven, SubprocessError, OSError, ValueError) as error:
+                    with self.ways[name].running():
+                        action(self.ways[name])
+                except (NotProven, SubprocessError, OSError, ValueError, RuntimeError, AssertionError) as error:
                     self.failures.append(f"{rows[0].name}: {name}: {str(error)[:300]}")
                     say(self.failures[-1])
 
@@ -143,7 +190,7 @@ class Bench:
     def connections(self) -> None:
         """New connections: one after the other, many at once, and what connect() takes longer."""
         names = (NATIVE, FILTER, "OpenSnitch 1.5.8")
-        one = Row("connections, one after the other", "per second", "0.60 of native, 6 × OpenSnitch", _ahead(0.60))
+        one = Row("connections, one after the other", "per second", "6 × OpenSnitch", _ahead(0.0))
         many = Row("connections, 32 at once", "per second", "0.60 of native, 6 × OpenSnitch", _ahead(0.60))
         p50 = Row("connect(), p50", "µs", "native + 100 µs", _added(100))
         p99 = Row("connect(), p99", "µs", "native + 1,000 µs", _added(1000))
@@ -167,14 +214,26 @@ class Bench:
 
     def hello(self) -> None:
         """Connections of which each has its ClientHello read before it goes on."""
-        row = Row("with the ClientHello read", "per second", "0.45 of native", _ratio_of(HELLO, 0.45))
+        names = (NATIVE, HELLO)
+        tls = Row(
+            "TLS connections, 32 at once, ClientHello read", "per second", "0.45 of native", _ratio_of(HELLO, 0.45)
+        )
+        bare = Row("bare hellos, one after the other", "per second", "", lambda row: None)
+        for name in names:
+            start_tls_server(self.ways[name].lab)
 
-        def action(way: Way) -> None:
+        def whole(way: Way) -> None:
+            before = way.count()
+            rate, requests = _wrk(way, self.seconds, f"https://{FAR4}:{TLS_PORT}/")
+            tls.add(way.name, rate, _prove_asked(way, before, requests))
+
+        def only_hellos(way: Way) -> None:
             before = way.count()
             result = way.load("hello", FAR4, str(ECHO_PORT), "3000")
-            row.add(way.name, result["rate"], _prove_asked(way, before, 3000))
+            bare.add(way.name, result["rate"], _prove_asked(way, before, 3000))
 
-        self.measure([row], (NATIVE, HELLO), action)
+        self.measure([tls], names, whole)
+        self.measure([bare], names, only_hellos)
 
     def rules(self) -> None:
         """The same filter with a thousand rules before it."""
@@ -218,11 +277,31 @@ class Bench:
 
         self.measure([row], (FILTER,), action)
 
+    def attribution(self) -> None:
+        """How long it takes to tell whose a flow is, and what noting it costs each socket."""
+        rows = attribution.attribution_rows()
+        self.attribution_rows = list(rows.values())
+        lab = self.ways[NATIVE].lab
+        for number in range(self.rounds):
+            say(f"attribution: round {number + 1} of {self.rounds}")
+            try:
+                times, proof = attribution.measure(lab, 500)
+                for name, value in times.items():
+                    rows[name].add(OURS, value, proof)
+                native, ours = attribution.measure_socket(lab, 4000)
+                proof = "the same program, before and while the owners are noted"
+                rows["socket"].add(NATIVE, native, proof)
+                rows["socket"].add(OURS, ours, proof)
+            except (NotProven, OSError, AssertionError) as error:
+                self.failures.append(f"attribution: {str(error)[:300]}")
+
     def report(self) -> str:
         """All that is to be said at the end."""
         lines = [machine(), f"Medians of {self.rounds} interleaved rounds, least and most in parentheses.", ""]
         lines.append(table(self.rows, FILTER))
-        for row in self.rows:
+        if self.attribution_rows:
+            lines += ["", table(self.attribution_rows)]
+        for row in (*self.rows, *self.attribution_rows):
             for way in row.values:
                 figures = f"{way} {row.text(way)} {row.unit}, {row.ratio_text(way)} of native"
                 lines.append(f"{row.name}: {figures}: {row.proofs[way]}")
@@ -232,8 +311,7 @@ class Bench:
         return "\n".join(lines)
 
 
-def _wrk(way: Way, seconds: int) -> tuple[float, int]:
-    url = f"http://{FAR4}:{HTTP_PORT}/"
+def _wrk(way: Way, seconds: int, url: str = f"http://{FAR4}:{HTTP_PORT}/") -> tuple[float, int]:
     words = ["wrk", "-t", "1", "-c", "32", "-d", f"{seconds}s", "-H", "Connection: close", url]
     output = way.client(*words, timeout=seconds + 30)
     match = re.search(r"(\d+) requests in ([\d.]+)s", output)
@@ -286,25 +364,16 @@ def _added(goal: float) -> Callable[[Row], bool | None]:
 
 def start(chosen: Sequence[str], peers: bool, stack: ExitStack) -> tuple[dict[str, Way], dict[str, str]]:
     """All ways that can be measured, and why the others cannot."""
-    ways, missing = {}, {}
-    wanted = [NATIVE, FILTER, *((HELLO,) if "hello" in chosen else ()), *((RULES,) if "rules" in chosen else ())]
-    for name in wanted:
-        say(f"starting {name}")
-        lab = BenchLab()
-        stack.callback(lab.close)
-        queues = start_filter(lab, PROVIDERS[name], stack) if name in PROVIDERS else ()
-        ways[name] = Way(name, lab, queues)
+    ways: dict[str, Way] = {}
+    missing = {}
+    for name in (NATIVE, FILTER, *((HELLO,) if "hello" in chosen else ()), *((RULES,) if "rules" in chosen else ())):
+        ways[name] = Way(name)
+        stack.callback(ways[name].close)
     if peers and "connections" in chosen:
         peer = OpenSnitch()
-        say(f"starting {peer.name}")
-        why = peer.missing()
-        if why is None:
-            try:
-                ways[peer.name] = Way(peer.name, peer.start(), (OPENSNITCH_QUEUE,))
-                stack.callback(peer.stop)
-            except (RuntimeError, OSError) as error:
-                why = str(error)
-        if why is not None:
+        if (why := peer.missing()) is None:
+            ways[peer.name] = Rival(peer)
+        else:
             missing[peer.name] = why
     return ways, missing
 
@@ -330,7 +399,10 @@ def main() -> int:
         print(bench.report())
     if options.json:
         options.json.write_text(
-            json.dumps({"machine": machine(), "rows": [row.to_dict() for row in bench.rows]}, indent=1)
+            json.dumps(
+                {"machine": machine(), "rows": [row.to_dict() for row in (*bench.rows, *bench.attribution_rows)]},
+                indent=1,
+            )
         )
     return 1 if bench.failures else 0
 
