@@ -17,10 +17,8 @@ import socket
 import time
 from typing import NoReturn
 
-from ..core.dns_messages import DnsMessageError, parse_answers
 from ..core.flow_decision import Policy, ProviderState
-from ..core.host_names import HostNames
-from ..core.packets import TCP, UDP, PacketError, parse_head
+from ..core.packets import UDP
 from ..errors import DatapathError, NetworkExtensionError
 from ..linux import conntrack
 from ..linux.attribution import Attribution
@@ -33,16 +31,15 @@ from ..linux.filter_ruleset import (
     FilterRulesetOptions,
     remove_leftover,
 )
-from ..linux.nfqueue import ACCEPT, HeldPacket, Queue
+from ..linux.nfqueue import HeldPacket, Queue
 from ..linux.nfqueue import open_socket as open_queue_socket
 from ..linux.privileges import Capability, keep_only
 from ..linux.reactor import READ, Reactor
-from ..metadata import ProcessInfo
-from ..rules import Direction
 from .channel import Channel
 from .filter_link import FilterLink
 from .filter_log import HostFilterLog
 from .filter_stage import DATA, FilterStage
+from .host_description import FlowDescriber
 from .host_filter_options import HostEngineOptions
 from .host_flow import HostFlow
 from .host_flows import HostFlows
@@ -56,7 +53,6 @@ QUEUE_BUFFER = 32 << 20
 WATCH_INTERVAL = 2.0
 PROBE_PORT, PROBE_TIMEOUT = 9, 1.0
 """The self-check: a datagram to the discard port of loopback must come through the queue."""
-MOST_OWN = 4096
 
 
 class HostEngine:
@@ -75,14 +71,11 @@ class HostEngine:
             self.stage.expect(index, name, DATA)
         if not self.log.is_quiet:
             self.stage.decided = self.log.decided
-        self.names = HostNames()
-        self.names.learn_hosts_file(_read("/etc/hosts"))
+        self.describer = FlowDescriber(self.attribution, self.reactor.clock, options.supervisor)
+        self.describer.names.learn_hosts_file(_read("/etc/hosts"))
         self.ruleset: FilterRuleset | None = None
         self.flows: HostFlows | None = None
-        self._own: dict[tuple[int, int], bool] = {}
-        self._interfaces: dict[int, str] = {}
-        self._own_flows = self._overflows = 0
-        self._probe: tuple[int, bytes, int, bytes, int] | None = None
+        self._overflows = 0
         self._accounting_was = True
         self._packet_queue: HostPacketQueue | None = None
         self._loopback = False
@@ -95,7 +88,7 @@ class HostEngine:
         options = self._options
         is_open = options.policy is not Policy.CLOSED
         self.queue = _queue(QUEUE, QUEUE_LENGTH, 0xFFFF, fail_open=is_open)
-        self.dns_queue = _queue(DNS_QUEUE, DNS_QUEUE_LENGTH, 0xFFFF, fail_open=True)
+        dns_queue = _queue(DNS_QUEUE, DNS_QUEUE_LENGTH, 0xFFFF, fail_open=True)
         self.kernel = HostKernel(self.reactor, options.mark_mask)
         flows = self.flows = HostFlows(
             self.reactor, self.queue, self.stage, self.kernel, options.policy, offer=options.established == "offer"
@@ -104,10 +97,10 @@ class HostEngine:
         self.kernel.socket_closed = flows.closed_socket
         self.stage.update_forgotten = flows.update_forgotten
         self.reactor.register(self.queue.fileno(), READ, flows.packets)
-        self.reactor.register(self.dns_queue.fileno(), READ, self._dns_packets)
+        self.reactor.register(dns_queue.fileno(), READ, lambda events: self.describer.read_answers(dns_queue))
         self.reactor.after_each_batch(flows.after_batch)
         self.reactor.after_each_batch(self._follow_loopback)
-        self.reactor.after_each_batch(self.dns_queue.flush)
+        self.reactor.after_each_batch(dns_queue.flush)
         self._switch_accounting(True)
         self._put_rules_into_force()
         checked = self._self_check(flows)
@@ -120,7 +113,7 @@ class HostEngine:
         if self.stage.packets and self._packet_queue is None:
             is_open = options.policy is not Policy.CLOSED
             queue = _queue(PACKET_QUEUE, DNS_QUEUE_LENGTH, 0xFFFF, fail_open=is_open)
-            self._packet_queue = HostPacketQueue(self.reactor, queue, self.stage.packets, self._interface)
+            self._packet_queue = HostPacketQueue(self.reactor, queue, self.stage.packets, self.describer.interface)
         self.ruleset = FilterRuleset(
             FilterRulesetOptions(
                 queue=QUEUE,
@@ -156,7 +149,7 @@ class HostEngine:
             try:
                 probe.bind(("127.0.0.1", 0))
                 self.ruleset.set_loopback(True)
-                self._probe = (UDP, b"\x7f\0\0\1", probe.getsockname()[1], b"\x7f\0\0\1", PROBE_PORT)
+                self.describer.probe = (UDP, b"\x7f\0\0\1", probe.getsockname()[1], b"\x7f\0\0\1", PROBE_PORT)
                 probe.sendto(b"netext", ("127.0.0.1", PROBE_PORT))
             except OSError as error:
                 return f"not checked ({error.strerror} on loopback)"
@@ -169,18 +162,18 @@ class HostEngine:
                     )
                 return "self-check passed"
             finally:
-                self._probe = None
+                self.describer.probe = None
                 self._loopback = self._wants_loopback()
                 self.ruleset.set_loopback(self._loopback)
 
     def _await_probe(self, flows: HostFlows) -> bool:
         deadline = time.monotonic() + PROBE_TIMEOUT
-        while self._probe is not None and (left := deadline - time.monotonic()) > 0:
+        while self.describer.probe is not None and (left := deadline - time.monotonic()) > 0:
             select.select([self.queue], [], [], left)
             flows.packets(READ)
             self.stage.flush()
             flows.after_batch()
-        return self._probe is None
+        return self.describer.probe is None
 
     def _wants_loopback(self) -> bool:
         """Whether any filter has rules for loopback."""
@@ -204,62 +197,13 @@ class HostEngine:
     # Flows
 
     def _describe(self, flow: HostFlow, packet: HeldPacket) -> bool:
-        """Who made the flow, what is its far side called, which way does it take? True for our own."""
-        key = flow.key
-        if key == self._probe:
-            self._probe = None
+        """What is known of a new flow. True for our own."""
+        if self.describer.describe(flow, packet):
             return True
-        protocol, source, port, destination, other = key
-        inbound = flow.direction is Direction.INBOUND
-        if protocol == TCP or protocol == UDP:
-            here, there = (source, port), (destination, other)
-            process = self.attribution.owner(protocol, there, here, True) if inbound else self.attribution.owner(
-                protocol, here, there
-            )  # fmt: skip
-            flow.process = process
-            if process is not None and self._is_own(process):
-                self._own_flows += 1
-                return True
-        known = self.names.lookup(source if inbound else destination, self.reactor.clock())
-        if known is not None:
-            flow.host, flow.name_source = known
-        index = packet.indev if inbound else packet.outdev
-        flow.interface = self._interfaces.get(index) or self._interface(index)
         if not self.stage.has_filters:
             flow.outcome, flow.by = "allowed", "nobody: there is no filter"
             self.log.decided(flow)
         return False
-
-    def _is_own(self, process: ProcessInfo) -> bool:
-        """Whether it is the supervisor, or was started by it or by a provider."""
-        name = process.pid, process.start_time
-        known = self._own.get(name)
-        if known is None:
-            supervisor = self._options.supervisor
-            known = name[0] == supervisor or any(parent.pid == supervisor for parent in process.parents)
-            if len(self._own) >= MOST_OWN:
-                self._own.clear()
-            self._own[name] = known
-        return known
-
-    def _interface(self, index: int) -> str | None:
-        if not index:
-            return None
-        try:
-            name = self._interfaces[index] = socket.if_indextoname(index)
-        except OSError:
-            return None
-        return name
-
-    def _dns_packets(self, events: int) -> None:
-        """Answers to programs' DNS queries: read, then released, whatever they are."""
-        for packet in self.dns_queue.receive():
-            self.dns_queue.decide(packet.id, ACCEPT)
-            try:
-                head = parse_head(packet.payload)
-                self.names.learn(parse_answers(packet.payload[head.payload_offset : head.length]), self.reactor.clock())
-            except (PacketError, DnsMessageError):
-                continue
 
     # Supervisor and providers
 
@@ -316,7 +260,7 @@ class HostEngine:
             new, self._overflows = count - self._overflows, count
             means = "their flows pass" if self._options.policy is not Policy.CLOSED else "their packets are dropped"
             self.log.event("queue", f"packet queue: full {new} times since the last look; {means}", overflows=new)
-        self._interfaces.clear()
+        self.describer.forget_interfaces()
         self.reactor.call_later(WATCH_INTERVAL, self._watch)
 
     def _finish(self) -> None:
@@ -328,7 +272,7 @@ class HostEngine:
                 self.ruleset.close()
                 self.ruleset = None
                 self._switch_accounting(False)
-                self.log.session(time.monotonic() - self._started, self._own_flows, self._overflows)
+                self.log.session(time.monotonic() - self._started, self.describer.own_flows, self._overflows)
         finally:
             self._control.send(MessageType.FINISHED)
             self.reactor.stop()

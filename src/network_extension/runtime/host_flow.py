@@ -19,9 +19,9 @@ from ..rules import Direction
 
 if TYPE_CHECKING:
     from ..core.filter_decision import FlowFilter
-    from .host_flows import HostFlows
     from .host_holds import Hold
     from .host_page import HostPage
+    from .host_verdicts import HostVerdicts
 
 TableKey = tuple[int, bytes, int, bytes, int]
 _NAMES = {TCP: "tcp", UDP: "udp", 1: "icmp", 58: "icmp6", 132: "sctp"}
@@ -76,7 +76,7 @@ class HostFlow:
     )
 
     def __init__(
-        self, datapath: HostFlows, number: int, table_key: TableKey, direction: Direction, now: float, sequence: int
+        self, datapath: HostVerdicts, number: int, table_key: TableKey, direction: Direction, now: float, sequence: int
     ) -> None:
         self.datapath, self.id, self.table_key, self.direction = datapath, number, table_key, direction
         protocol = self.protocol_number = table_key[0]

@@ -63,6 +63,20 @@ def stream_hold(initial_sequence: int | None) -> StreamReassembler[Waiting]:
     return StreamReassembler(initial_sequence, MOST_BYTES, MOST_PACKETS)
 
 
+class Unsynchronized:
+    """In place of a hold: the direction's next segment begins it."""
+
+    ended = False
+
+    def release(self, up_to: int) -> list[Waiting]:
+        """Nothing waits."""
+        return []
+
+    def close(self) -> list[Waiting]:
+        """Nothing waits."""
+        return []
+
+
 class Remembered(NamedTuple):
     """A verdict that is given again without asking."""
 
@@ -116,4 +130,4 @@ class VerdictMemory:
             del self._entries[key]
 
 
-__all__ = ["DatagramHold", "Hold", "Now", "StreamReassembler", "VerdictMemory", "stream_hold"]
+__all__ = ["DatagramHold", "Hold", "Now", "StreamReassembler", "Unsynchronized", "VerdictMemory", "stream_hold"]

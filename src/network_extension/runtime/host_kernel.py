@@ -18,7 +18,7 @@ from .host_flow import HostFlow, TableKey, Waiting
 from .host_page import HostPage
 
 if TYPE_CHECKING:
-    from .host_flows import HostFlows
+    from .host_table import FlowTable
 
 NETLINK_SOCK_DIAG = 4
 SOL_NETLINK, NETLINK_ADD_MEMBERSHIP = 270, 1
@@ -108,7 +108,7 @@ class HostKernel:
                 local = _plain(found.local_address), found.local_port
                 self.socket_closed(protocol, local, (_plain(found.remote_address), found.remote_port))
 
-    def send_page(self, flows: HostFlows, flow: HostFlow, packets: list[Waiting], page: bytes) -> bool:
+    def send_page(self, flows: FlowTable, flow: HostFlow, packets: list[Waiting], page: bytes) -> bool:
         """Answer the program's request in the server's place; whether that could be begun."""
         started = HostPage.start(flows, flow, packets, page, self.inject)
         if started is None:

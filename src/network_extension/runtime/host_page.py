@@ -23,7 +23,7 @@ from .host_flow import HostFlow, Waiting
 from .host_packets import segment
 
 if TYPE_CHECKING:
-    from .host_flows import HostFlows
+    from .host_table import FlowTable
 
 SEGMENT = 1200
 MOST_PAGE = 60_000
@@ -37,7 +37,7 @@ Inject = Callable[[bytes, int], bool]
 class HostPage:
     """The server's part, played for one connection."""
 
-    def __init__(self, flows: HostFlows, flow: HostFlow, head: PacketHead, sent: int, inject: Inject) -> None:
+    def __init__(self, flows: FlowTable, flow: HostFlow, head: PacketHead, sent: int, inject: Inject) -> None:
         self._flows, self._flow, self._inject = flows, flow, inject
         self._program, self._server = (head.source, head.source_port), (head.destination, head.destination_port)
         self._next = head.acknowledgement
@@ -45,7 +45,7 @@ class HostPage:
 
     @classmethod
     def start(
-        cls, flows: HostFlows, flow: HostFlow, packets: list[Waiting], page: bytes, inject: Inject
+        cls, flows: FlowTable, flow: HostFlow, packets: list[Waiting], page: bytes, inject: Inject
     ) -> HostPage | None:
         """Answer the request in `packets`, all of which are dropped; None when it cannot be answered."""
         requests = [segment(packet.payload) for packet in packets]
