@@ -89,7 +89,7 @@ class FilterLink:
             (
                 op,
                 flow.id,
-                flow.protocol_number,
+                int(flow.protocol_number),
                 int(flow.direction),
                 2 if len(flow.key[1]) == 4 else 10,  # AF_INET, AF_INET6
                 local[0],

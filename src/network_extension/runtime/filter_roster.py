@@ -49,6 +49,11 @@ class FilterRoster:
         """Whether any provider that decides flows belongs to the run, in whatever state."""
         return bool(self._order)
 
+    @property
+    def wants_loopback(self) -> bool:
+        """Whether any filter's rules can match loopback flows, which pass unasked otherwise."""
+        return any(slot.matcher is not None and slot.matcher.names_loopback for slot in self._order)
+
     def expect(self, index: int, name: str, kind: str) -> FilterSlot | ControlSlot | PacketFilterLink:
         """A provider of this kind belongs to the run; until it is attached its flows get what STARTING gets."""
         if kind == PACKET:

@@ -63,6 +63,8 @@ __all__ = ["CONTROL", "DATA", "PACKET", "FilterStage", "FilteredFlow"]
 
 SHORTEST_LOOK = 0.001
 """Seconds between two looks at a flow, whatever its clock says."""
+BETWEEN_LINES = 5.0
+"""Seconds without trouble after which new trouble of the same kind is told."""
 OUTBOUND, INBOUND = Direction.OUTBOUND, Direction.INBOUND
 _RULE_PROTOCOL = {TCP: Protocol.TCP, UDP: Protocol.UDP}
 _UPDATES = {
@@ -93,6 +95,7 @@ class FilterStage(FilterRoster):
         self._touched: dict[int, FilteredFlow] = {}
         self._over: set[int] = set()
         self._stepping = False
+        self._said_full: dict[int, float] = {}
         self._remediation = Remediation()
 
     # What the datapath says
@@ -167,6 +170,7 @@ class FilterStage(FilterRoster):
         if link is None:
             self._trouble(flow, step.index, Trouble.DEAD, "")
         elif not link.has_room:
+            self._say_full(link)
             self._trouble(flow, step.index, Trouble.QUEUE_FULL, "")
         else:
             link.show(filter_wire.NEW, flow)
@@ -232,6 +236,14 @@ class FilterStage(FilterRoster):
         self._carry_out(flow, flow.filter.trouble(index, trouble, detail, self._reactor.clock()))
         if (link := self._links.get(index)) is not None:
             link.gone(flow.id, True)
+
+    def _say_full(self, link: FilterLink) -> None:
+        """Once for each time that a filter falls behind."""
+        now = self._reactor.clock()
+        if now - self._said_full.get(link.slot.index, -NEVER) > BETWEEN_LINES:
+            text = f"filter {link.slot.name}: does not keep up ({len(link.flows)} flows wait); new flows get the policy"
+            self._log("filter", text, provider=link.slot.name, flows=len(link.flows))
+        self._said_full[link.slot.index] = now
 
     # Answers
 

@@ -142,7 +142,10 @@ class Stage:
 
     def __init__(self, driver: Driver, *kinds: str, policy: Policy | None = None, deadline: float = 60.0) -> None:
         self.driver = driver
-        self.stage = FilterStage(driver.reactor, deadline=deadline, policy=policy, log=lambda *words, **more: None)
+        self.lines: list[str] = []
+        self.stage = FilterStage(
+            driver.reactor, deadline=deadline, policy=policy, log=lambda kind, text, **more: self.lines.append(text)
+        )
         self.decided: list[tuple[int, str, str]] = []
         self.stage.decided = lambda flow: self.decided.append((flow.id, flow.by, flow.reason))
         self.lost: list[tuple[str, str]] = []

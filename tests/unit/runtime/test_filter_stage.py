@@ -147,6 +147,12 @@ class TestNewFlows:
         stage.flow()
         judge.hears(w.NEW, 2)
 
+    def test_rules_that_name_loopback(self, stage: Stage, judge: Filter) -> None:
+        assert not stage.stage.wants_loopback
+        rule = NetworkRule.destination_network("127.0.0.0/8")
+        judge.greets(settings=FilterSettings([FilterRule(rule, FilterAction.FILTER_DATA)]), serial=2)
+        assert stage.stage.wants_loopback
+
     def test_inbound_flows(self, stage: Stage, judge: Filter) -> None:
         stage.flow(direction=IN)
         assert judge.hears(w.NEW, 1)[3:9] == (IN, 2, "10.0.0.1", 40001, "192.0.2.1", 80)
@@ -208,6 +214,16 @@ class TestPolicy:
         stage.until_told(flow, FREE if policy is Policy.OPEN else ("drop", False))
         assert flow.by == "policy" and words in flow.reason and f"policy {policy.value}" in flow.reason
         assert stage.left == (0, 0)
+
+    def test_one_that_does_not_keep_up_is_told_of_once(
+        self, make: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(filter_link, "MOST_FLOWS", 1)
+        stage = make().greeted()
+        for _ in range(5):
+            stage.flow()
+        assert stage.lines == ["filter p0: does not keep up (1 flows wait); new flows get the policy"]
+        assert [flow.told for flow in stage.flows] == [[], [FREE], [FREE], [FREE], [FREE]]
 
     def test_a_late_answer_is_nobodys(self, make: Callable[..., Stage]) -> None:
         stage = make(DATA, DATA, deadline=0.05).greeted()
