@@ -15,6 +15,7 @@ from network_extension.builtin.firewall.answers import Answer
 from network_extension.builtin.firewall.rule_file import load_rules
 from network_extension.core.flow_description import parse_flow
 from network_extension.testing.filter_harness import FilterHarness
+from tests.unit.core.test_quic_initial import first_datagrams
 
 CURL = ProcessInfo(7, 70, 1000, "/usr/bin/curl", ("curl", "-sS"))
 
@@ -204,6 +205,29 @@ class TestFirstBytes:
             talk.send(client_hello("www.example.com"))
             assert talk.state == "dropped"
 
+    def test_a_hello_over_two_datagrams(self, rules: Rules) -> None:
+        datagrams = first_datagrams("www.example.com", protocols=200)
+        assert len(datagrams) > 1
+        for domain, state in (("example.com", "dropped"), ("example.org", "allowed")):
+            with rules.started(DENY_EXAMPLE.replace("example.com", domain)) as filters:
+                quic = flow()
+                quic.socket_protocol = 17
+                talk = filters.connect(quic)
+                talk.send(datagrams[0])
+                assert (talk.state, talk.sent) == ("open", b"")
+                for datagram in datagrams[1:]:
+                    talk.send(datagram)
+                assert talk.state == state
+                assert len(talk.sent) == (0 if state == "dropped" else sum(map(len, datagrams)))
+
+    def test_datagrams_of_other_protocols_are_not_held(self, rules: Rules) -> None:
+        with rules.started(DENY_EXAMPLE) as filters:
+            other = flow(port=5000)
+            other.socket_protocol = 17
+            talk = filters.connect(other)
+            talk.send(b"hello")
+            assert (talk.state, talk.sent) == ("allowed", b"hello")
+
     def test_nothing_is_looked_at_where_that_is_off(self, rules: Rules) -> None:
         with rules.started("inspect = false\n" + DENY_EXAMPLE) as filters:
             assert filters.connect(flow()).state == "allowed"
@@ -257,6 +281,16 @@ class TestAsking:
         filters.advance(21)
         assert stream.state == "dropped"
         assert self.questions(filters) == []
+
+    def test_a_question_after_the_name_is_known(self, rules: Rules) -> None:
+        """A rule about names makes the firewall look first; then it asks, with the name, and the bytes wait."""
+        with rules.started('default = "ask"\n[[rule]]\naction = "deny"\ndomain = "example.org"\n') as filters:
+            talk, hello = filters.connect(flow()), client_hello("www.example.com")
+            talk.send(hello)
+            (question,) = self.questions(filters)
+            assert (question["host"], talk.sent) == ("www.example.com", b"")
+            self.answer(filters, "allow")
+            assert (talk.state, talk.sent) == ("allowed", hello)
 
     def test_an_answer_for_the_run(self, filters: FilterHarness, rules: Rules) -> None:
         filters.connect(flow("www.example.com"))
