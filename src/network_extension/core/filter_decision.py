@@ -196,7 +196,7 @@ class FlowFilter(FlowInspection):
         question, direction = place.question, place.direction
         if verdict.kind not in ANSWERS[question]:
             wanted = "FilterNewFlowVerdict" if direction is None else "FilterDataVerdict"
-            raise FilterMisuse(f"the flow is {self.standing}: resume it with a {wanted}, not {verdict.kind.value}")
+            raise FilterMisuse(f"the flow is {self.standing}: resume it with a {wanted}")
         self._end_rest(position, place)
         if direction is None:
             return self._new_flow(verdict, now)
