@@ -135,6 +135,12 @@ def wants_reports(verdict: FilterVerdict) -> bool:
     return bool(verdict.should_report or verdict.statistics_report_frequency)
 
 
+def verdict_of(answer: Answer) -> FilterVerdict:
+    """The verdict of an answer to a question that has one."""
+    assert answer.verdict is not None
+    return answer.verdict
+
+
 def pack_events(events: list[tuple[Any, ...]]) -> list[bytes]:
     """The packets for some events."""
     data = marshal.dumps(events)
