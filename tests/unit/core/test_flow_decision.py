@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from network_extension import NetworkRule, TransparentProxyNetworkSettings
+from network_extension.core.filter_decision import FilterSlot
 from network_extension.core.flow_decision import (
     ON_TROUBLE,
     PASS_THROUGH_NAME,
@@ -268,6 +269,7 @@ class TestDocumentation:
         assert told == {
             "`TransparentProxyProvider`": (slot(0, TRANSPARENT).policy.value,),
             "`AppProxyProvider`": (slot(0, APP).policy.value,),
+            "`FilterDataProvider`, `FilterPacketProvider`": (FilterSlot(0, "").policy.value,),
         }
 
     def test_its_example_is_what_a_log_says(self) -> None:
