@@ -14,27 +14,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import socket
 from collections import deque
 from collections.abc import Awaitable
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from ..content_filter import FilterProvider
 from ..endpoint import Endpoint
 from ..errors import ProviderError
-from ..filter_flow import FilterReport, FilterSocketFlow
-from ..filter_verdicts import (
-    FilterAction,
-    FilterControlVerdict,
-    FilterDataVerdict,
-    FilterNewFlowVerdict,
-    FilterRemediationVerdict,
-    FilterReportEvent,
-    FilterVerdict,
-    VerdictKind,
-)
-from ..metadata import FlowMetadata, ParentProcess, ProcessInfo
+from ..filter_flow import FilterReport
+from ..filter_verdicts import FilterAction, FilterDataVerdict, FilterReportEvent, FilterVerdict, VerdictKind
+from ..metadata import ParentProcess, ProcessInfo
 from ..rules import Direction
 from . import filter_wire
 from .filter_wire import (
@@ -46,83 +36,29 @@ from .filter_wire import (
     pack_verdict,
     wants_reports,
 )
+from .hosted_flow import (
+    ALLOWED,
+    ANSWERED,
+    CALLS,
+    DECIDING,
+    DROPPED,
+    ENDED,
+    FAILED,
+    GOES_ON,
+    SHOWN,
+    FlowsOwner,
+    HostedFlow,
+    kind_text,
+    type_text,
+)
 from .loader import one_line
 from .wire import WireError
 
-_TYPES = {socket.IPPROTO_TCP: socket.SOCK_STREAM, socket.IPPROTO_UDP: socket.SOCK_DGRAM}
 _UPDATES = {
     Direction.ANY: filter_wire.UPDATE_ANY,
     Direction.INBOUND: filter_wire.UPDATE_IN,
     Direction.OUTBOUND: filter_wire.UPDATE_OUT,
 }
-_DECIDING, _SHOWN, _ENDED = "is being decided", "is being filtered", "has ended"
-_ALLOWED, _DROPPED, _ANSWERED = "was allowed for good", "was dropped", "was answered"
-_FAILED = "was left to the policy after an error"
-_GOES_ON = (_ALLOWED, _FAILED)
-"""What may live still, though nobody keeps it."""
-
-
-class _Call(NamedTuple):
-    """What answers a question: the provider's method, and the type of its verdict."""
-
-    method: str
-    verdict: type[FilterVerdict]
-
-
-_CALLS = {
-    filter_wire.NEW: _Call("handle_new_flow", FilterNewFlowVerdict),
-    filter_wire.DATA_OUT: _Call("handle_outbound_data", FilterDataVerdict),
-    filter_wire.DATA_IN: _Call("handle_inbound_data", FilterDataVerdict),
-    filter_wire.COMPLETE_OUT: _Call("handle_outbound_data_complete", FilterDataVerdict),
-    filter_wire.COMPLETE_IN: _Call("handle_inbound_data_complete", FilterDataVerdict),
-    filter_wire.REMEDIATION: _Call("handle_remediation", FilterRemediationVerdict),
-    filter_wire.CONTROL: _Call("handle_new_flow", FilterControlVerdict),
-    filter_wire.CONTROL_REMEDIATION: _Call("handle_remediation", FilterControlVerdict),
-}
-
-
-class HostedFlow(FilterSocketFlow):
-    """A flow of this process's filter, and what the filter has said about it."""
-
-    __slots__ = ("answered", "number", "paused", "state", "task", "waiting")
-
-    def __init__(self, event: tuple[Any, ...], process: ProcessInfo | None) -> None:
-        # Not FilterFlow.__init__: its keywords would cost as much as the rest of a verdict.
-        (
-            _, self.number, protocol, direction, self.socket_family, local, local_port, remote, remote_port,
-            self.remote_hostname, source, self.url, self.interface, _,
-        ) = event  # fmt: skip
-        self.local_endpoint: Endpoint | None = Endpoint(local, local_port)
-        self.remote_endpoint: Endpoint | None = Endpoint(remote, remote_port) if remote else None
-        self.direction = _DIRECTIONS[direction]
-        self.socket_protocol = protocol
-        self.socket_type = _TYPES.get(protocol, socket.SOCK_RAW)
-        self.metadata = FlowMetadata(process, source)
-        self._identifier = None
-        self.state = _DECIDING
-        self.answered = False
-        """handle_new_flow has been answered, with what is neither a pause nor a call for rules."""
-        self.paused = 0
-        """The question that was answered with a pause."""
-        self.task: asyncio.Task[Any] | None = None
-        self.waiting: deque[tuple[Any, ...]] | None = None
-
-
-_DIRECTIONS = {int(direction): direction for direction in Direction}
-
-
-class FlowsOwner(Protocol):
-    """What hosted flows need of the host that they are in."""
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop that callbacks run in."""
-
-    def answer(self, record: bytes) -> None:
-        """Send a record to the engine, with others of this turn of the event loop."""
-
-    def log(self, level: str, text: str, error: BaseException | None = None) -> None:
-        """One line for the log."""
 
 
 class HostedFlows:
@@ -149,7 +85,7 @@ class HostedFlows:
         else:
             self._learn(flow, event[9], event[10], event[11], event[7], event[8])
             if event[0] == filter_wire.NEW:
-                flow.state, flow.answered = _DECIDING, False
+                flow.state, flow.answered = DECIDING, False
             self._ask(flow, (event[0],), wait=self._rules is not None)
 
     def data(self, event: tuple[Any, ...]) -> None:
@@ -177,7 +113,7 @@ class HostedFlows:
         """The flow has ended, or is not this filter's any more."""
         flow = self.flows.pop(event[1], None)
         if flow is not None:
-            self._end(flow, _ALLOWED if event[2] else _ENDED)
+            self._end(flow, ALLOWED if event[2] else ENDED)
 
     def process(self, event: tuple[Any, ...]) -> None:
         """A process that later flows refer to by its number."""
@@ -197,7 +133,7 @@ class HostedFlows:
         flows, self.flows = list(self.flows.values()), {}
         self._processes.clear()
         for flow in flows:
-            self._end(flow, _ENDED)
+            self._end(flow, ENDED)
 
     # What the provider asks for
 
@@ -206,11 +142,11 @@ class HostedFlows:
         known = self._known("resume_flow", flow)
         if not known.paused:
             raise ProviderError(f"resume_flow: {known!r} is not paused: it {known.state}")
-        call = _CALLS[known.paused]
+        call = CALLS[known.paused]
         if not isinstance(verdict, call.verdict):
             raise ProviderError(
                 f"resume_flow: {known!r} was paused by {call.method}: a {call.verdict.__name__} is needed,"
-                f" not {_type(verdict)}"
+                f" not {type_text(verdict)}"
             )
         if verdict.kind is VerdictKind.PAUSE:
             raise ProviderError(f"resume_flow: {known!r} is paused already; resume it with another verdict")
@@ -224,11 +160,11 @@ class HostedFlows:
         """Change a verdict. Raises ProviderError."""
         known = self._known("update_flow", flow, forgotten=True)
         if not isinstance(verdict, FilterDataVerdict):
-            raise ProviderError(f"update_flow: {known!r}: a FilterDataVerdict is needed, not {_type(verdict)}")
+            raise ProviderError(f"update_flow: {known!r}: a FilterDataVerdict is needed, not {type_text(verdict)}")
         op = _UPDATES.get(direction)
         if op is None:
             raise ProviderError(f"update_flow: {known!r}: {direction!r} is no direction")
-        if known.state in _GOES_ON and self.flows.get(known.number) is not known:
+        if known.state in GOES_ON and self.flows.get(known.number) is not known:
             self._update_forgotten(known, verdict, direction)
             return
         if known.paused:
@@ -248,8 +184,8 @@ class HostedFlows:
 
     def _known(self, what: str, flow: object, forgotten: bool = False) -> HostedFlow:
         if not isinstance(flow, HostedFlow):
-            raise ProviderError(f"{what}: a flow of this filter is needed, not {_type(flow)}")
-        if self.flows.get(flow.number) is not flow and not (forgotten and flow.state in _GOES_ON):
+            raise ProviderError(f"{what}: a flow of this filter is needed, not {type_text(flow)}")
+        if self.flows.get(flow.number) is not flow and not (forgotten and flow.state in GOES_ON):
             raise ProviderError(f"{what}: {flow!r} {flow.state}")
         return flow
 
@@ -278,7 +214,7 @@ class HostedFlows:
             if flow.task is not None:
                 flow.task.add_done_callback(partial(self._reported, flow))
             return
-        method, expected = _CALLS[op]
+        method, expected = CALLS[op]
         try:
             answer = getattr(self._provider, method)(flow, *question[1:])
         except Exception as error:
@@ -291,13 +227,13 @@ class HostedFlows:
             flow.task = self._owner.loop.create_task(work, name=f"{method} of {flow!r}")
             flow.task.add_done_callback(partial(self._returned, flow, op))
         else:
-            self._nonsense(flow, op, f"returned {_type(answer)}")
+            self._nonsense(flow, op, f"returned {type_text(answer)}")
 
     def _returned(self, flow: HostedFlow, op: int, task: asyncio.Task[Any]) -> None:
         """A callback that is a coroutine has ended."""
         self._ending.discard(task)
         flow.task = None
-        method, expected = _CALLS[op]
+        method, expected = CALLS[op]
         if task.cancelled():
             error: BaseException | None = asyncio.CancelledError("it was cancelled")
         else:
@@ -310,13 +246,13 @@ class HostedFlows:
         elif isinstance(answer := task.result(), expected):
             self._answer(flow, op, answer)
         else:
-            self._nonsense(flow, op, f"returned {_type(answer)}")
+            self._nonsense(flow, op, f"returned {type_text(answer)}")
         self._go_on(flow)
 
     def _answer(self, flow: HostedFlow, op: int, verdict: FilterVerdict) -> None:
         kind = verdict.kind
         if kind is not VerdictKind.ALLOW and kind not in KINDS_OF[op]:
-            self._nonsense(flow, op, f"returned the verdict {_kind(verdict)}")
+            self._nonsense(flow, op, f"returned the verdict {kind_text(verdict)}")
             return
         try:
             record = pack_verdict(op, flow.number, verdict)
@@ -325,9 +261,9 @@ class HostedFlows:
             return
         if op == filter_wire.NEW and ends_new_flow(verdict):
             del self.flows[flow.number]
-            flow.state = _ALLOWED if kind is VerdictKind.ALLOW else _DROPPED
+            flow.state = ALLOWED if kind is VerdictKind.ALLOW else DROPPED
         elif op >= filter_wire.CONTROL:
-            flow.state = _ANSWERED
+            flow.state = ANSWERED
             if not wants_reports(verdict):
                 del self.flows[flow.number]
         elif kind is VerdictKind.PAUSE:
@@ -338,10 +274,10 @@ class HostedFlows:
 
     def _settle(self, flow: HostedFlow, verdict: FilterVerdict) -> None:
         if verdict.kind is not VerdictKind.NEED_RULES:
-            flow.answered, flow.state = True, _SHOWN
+            flow.answered, flow.state = True, SHOWN
 
     def _nonsense(self, flow: HostedFlow, op: int, what: str) -> None:
-        method, expected = _CALLS[op]
+        method, expected = CALLS[op]
         kinds = ", ".join(sorted(kind.value for kind in KINDS_OF[op]))
         self._fail(flow, op, f"{method} {what}; a {expected.__name__} is needed ({kinds})", None)
 
@@ -350,7 +286,7 @@ class HostedFlows:
         self._owner.log("error", f"{flow!r}: {text}", error)
         if self.flows.pop(flow.number, None) is not None:
             self._owner.answer(pack_failure(op, flow.number, text))
-        self._end(flow, _FAILED)
+        self._end(flow, FAILED)
 
     def _end(self, flow: HostedFlow, state: str) -> None:
         """Nobody waits for what its callbacks still return; reports are delivered all the same."""
@@ -420,12 +356,4 @@ def _record(what: str, op: int, flow: HostedFlow, verdict: FilterVerdict, kinds:
 
 def _check(what: str, flow: HostedFlow, verdict: FilterVerdict, kinds: frozenset[VerdictKind]) -> None:
     if verdict.kind not in kinds:
-        raise ProviderError(f"{what}: {flow!r} cannot be given the verdict {_kind(verdict)} here")
-
-
-def _kind(verdict: FilterVerdict) -> str:
-    return verdict.kind.value if isinstance(verdict.kind, VerdictKind) else repr(verdict.kind)[:60]
-
-
-def _type(value: object) -> str:
-    return "None" if value is None else type(value).__name__
+        raise ProviderError(f"{what}: {flow!r} cannot be given the verdict {kind_text(verdict)} here")

@@ -18,7 +18,7 @@ from ..errors import ProviderError
 from ..filter_verdicts import FilterPacketVerdict
 from ..rules import Direction
 from .filter_wire import PACKET, PACKET_ALLOW, PACKET_VERDICT, pack_failure, pack_plain
-from .hosted_flows import FlowsOwner
+from .hosted_flow import FlowsOwner
 from .loader import one_line
 
 _DIRECTIONS = {int(direction): direction for direction in Direction}
