@@ -25,7 +25,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from ..core.flow_decision import Policy
-from ..errors import DatapathError, ExitCode, NetworkExtensionError
+from ..errors import DatapathError, ExitCode, NetworkExtensionError, ProviderError
 from ..linux import namespaces
 from ..linux.reactor import READ, Reactor
 from ..linux.signals import SignalReader
@@ -45,6 +45,7 @@ STILL_STARTING = 5.0
 FIRST_PAUSE, LONGEST_PAUSE, CALM = 0.05, 10.0, 30.0
 """Seconds until a dead engine is started again: doubled with each death in a row, forgotten after a calm time."""
 FINISH_TIMEOUT = 3.0
+FILTER_KINDS = ("filter-data", "filter-packet", "filter-control")
 STOP_REASON_USER = 1  # StopReason.USER_INITIATED, whose module would bring asyncio along
 
 
@@ -163,6 +164,10 @@ class HostFilter:
 
     def _attach(self, index: int, body: dict[str, Any], descriptor: int) -> None:
         assert self._engine is not None
+        if body["kind"] not in FILTER_KINDS:
+            says = f"provider {body['name']} is of kind {body['kind'] or '?'}: netext filter runs filters only"
+            self._fail(ProviderError(f"{says}; proxies go with netext run", exit_code=ExitCode.PROVIDER_INVALID))
+            return
         self._engine.send(MessageType.ATTACH_PROVIDER, index, body, (descriptor,))
 
     def _provider_state(self, index: int, state: str) -> None:
