@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from network_extension.builtin.firewall.rule_file import signature_of
+from network_extension.builtin.firewall.list_cache import signature_of
 from network_extension.builtin.firewall.toml_text import replace_file
 from network_extension.builtin.firewall.watching import Watch
 

@@ -13,8 +13,9 @@ from network_extension.builtin.firewall.facts import FlowFacts, numeric
 from network_extension.builtin.firewall.index import RuleIndex
 from network_extension.builtin.firewall.lists import TargetList
 from network_extension.builtin.firewall.places import Way
-from network_extension.builtin.firewall.rule_keys import Table, action_of, conditions_of
+from network_extension.builtin.firewall.rule_keys import action_of, conditions_of
 from network_extension.builtin.firewall.rules import Action, Rule, decide_plainly
+from network_extension.builtin.firewall.tables import Table
 
 PROGRAMS = ["/usr/bin/curl", "/usr/bin/wget", "/opt/a/bin/curl"]
 HOSTS = ["example.com", "www.example.com", "a.b.example.com", "example.net", "com", "ads.example.net"]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from network_extension import ConfigurationError
 from network_extension.builtin.firewall.document import RuleFileError
-from network_extension.builtin.firewall.rule_file import ListCache, load_answers, load_rules, parse_rules
+from network_extension.builtin.firewall.list_cache import ListCache
+from network_extension.builtin.firewall.rule_file import load_answers, load_rules, parse_rules
 from network_extension.builtin.firewall.rules import Action
 
 RULE = 'default = "allow"\n[[rule]]\naction = "deny"\n'

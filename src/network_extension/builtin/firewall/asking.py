@@ -17,10 +17,12 @@ from .ask_socket import describe
 from .document import MOST_BYTES, Misfit, read_bounded
 from .facts import FlowFacts
 from .index import RuleIndex
+from .list_cache import signature_of
 from .questions import Question, QuestionBook
-from .rule_file import AskOptions, signature_of
-from .rule_keys import Table, action_of, conditions_of, start_time
+from .rule_file import AskOptions
+from .rule_keys import action_of, conditions_of, start_time
 from .rules import Action, Place, Rule
+from .tables import Table
 from .toml_text import replace_file, rule_text
 
 if TYPE_CHECKING:

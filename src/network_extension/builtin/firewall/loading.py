@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import ConfigurationError
-from .document import MOST_BYTES, read_bounded
-from .rule_file import Files, ListCache, RuleBook, load_answers, load_rules, parse_rules, signature_of
+from .list_cache import ListCache
+from .rule_file import Files, RuleBook, load_answers, load_rules, parse_rules
 from .rules import Rule
 from .watching import Watch
 
@@ -90,13 +90,6 @@ class RuleSource:
     def in_force(self, book: RuleBook) -> list[Rule]:
         """The rules without those `until = "restart"` that were there before this session began."""
         return [rule for rule in book.rules if not (rule.until_restart and _content(rule) in (self._over or ()))]
-
-    def learned(self, path: str) -> tuple[str, tuple[Rule, ...]]:
-        """The text of a file of proposed rules, and the rules in it. Raises ConfigurationError."""
-        if signature_of(path) is None:
-            return "", ()
-        rules = load_answers(path)
-        return read_bounded(path, MOST_BYTES).decode(), rules
 
     def _note_restart_rules(self, book: RuleBook) -> None:
         if self._over is None:

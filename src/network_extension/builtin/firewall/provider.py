@@ -32,11 +32,10 @@ from .explaining import Explanation, explain
 from .facts import FlowFacts, facts_of
 from .first_bytes import PATIENCE, FirstBytes
 from .index import RuleIndex
-from .learning import Learner
+from .learned_file import LearnedFile
 from .loading import RuleSource
 from .rule_file import RuleBook
 from .rules import Action, Decision
-from .toml_text import replace_file
 from .watching import INTERVAL
 
 WRITE_LEARNED = 5.0  # seconds between two writings of what was learned
@@ -53,7 +52,7 @@ class Firewall(FilterDataProvider):
         self._source: RuleSource | None = None
         self._asking = Asking(self)
         self._looking: dict[FilterFlow, FirstBytes] = {}
-        self._learner: Learner | None = None
+        self._learned: LearnedFile | None = None
         self._index = RuleIndex((), Action.DENY)
         self._book = RuleBook((), Action.DENY)
         self._now = now_here()
@@ -151,8 +150,8 @@ class Firewall(FilterDataProvider):
             self._log_decision(facts, f"{action} by policy: too many flows wait for answers already", action)
         elif self._book.log != "none":
             self._log_decision(facts, f"{action} by {decision}", action)
-        if self._learner is not None and decision.rule is None:
-            self._learner.note(facts, self._now)
+        if self._learned is not None and decision.rule is None:
+            self._learned.learner.note(facts, self._now)
         return verdict_of(kind, action)
 
     def _log_decision(self, facts: FlowFacts, text: str, action: Action) -> None:
@@ -253,14 +252,12 @@ class Firewall(FilterDataProvider):
 
     def _start_learning(self) -> None:
         assert self._source is not None
-        self._learner = None
+        self._learned = None
         if self._book.learn:
             try:
-                before, known = self._source.learned(self._book.learn)
+                self._learned = LearnedFile(self._book.learn, now_here())
             except ConfigurationError as error:
                 self.log(f"nothing is learned: {error}", "error")
-            else:
-                self._learner = Learner(now_here(), before, known)
 
     async def _write_learned(self) -> None:
         while True:
@@ -268,12 +265,8 @@ class Firewall(FilterDataProvider):
             self._save_learned()
 
     def _save_learned(self) -> None:
-        if self._learner is None or not self._learner.is_changed:
-            return
-        try:
-            replace_file(self._book.learn, self._learner.text().encode("utf-8", "replace"))
-        except OSError as error:
-            self.log(f"{self._book.learn}: what was learned cannot be written: {error.strerror}", "error")
+        if self._learned is not None and (problem := self._learned.save()):
+            self.log(problem, "error")
 
     # Explanations
 

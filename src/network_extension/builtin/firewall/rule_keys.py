@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Callable
-from datetime import date, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from .conditions import Arguments, Condition, During, Interface, OneProcess, Parent, Program, User
 from .destinations import Hosts, Listed, Networks, Ports, Protocols, Towards
@@ -14,8 +13,10 @@ from .document import Misfit, nearest
 from .lists import TargetList, parse_network, plain_name
 from .patterns import ProgramPatterns, is_wild, text_pattern
 from .places import Way
+from .rule_times import time_limits_of
 from .rules import Action
-from .times import Hours, TimeLimits, parse_weekdays
+from .tables import Table, shown
+from .times import TimeLimits
 
 KEYS = (
     *("name", "action", "program", "parent", "arguments", "user", "pid", "start_time"),
@@ -23,39 +24,6 @@ KEYS = (
     *("from", "until", "hours", "weekdays", "enabled", "note"),
 )
 _PROTOCOLS = {"tcp": (6,), "udp": (17,), "icmp": (1, 58), "sctp": (132,), "dccp": (33,)}
-MOST_ITEMS = 10_000
-
-
-class Table(NamedTuple):
-    """One table of a document, with the way to it."""
-
-    data: dict[str, Any]
-    way: Way
-
-    def text(self, key: str) -> str:
-        """A text that is not empty. Raises Misfit."""
-        value = self.data[key]
-        if not isinstance(value, str) or not value or not value.isprintable():
-            raise Misfit((*self.way, key), f"{key}: a text is needed, not {shown(value)}")
-        return value
-
-    def items(self, key: str) -> list[tuple[Any, Way]]:
-        """One value, or those of an array that is not empty, each with its way."""
-        value, way = self.data[key], (*self.way, key)
-        if not isinstance(value, list):
-            return [(value, way)]
-        if not value:
-            raise Misfit(way, f"{key}: an empty list matches nothing; leave the key out to match everything")
-        if len(value) > MOST_ITEMS:
-            raise Misfit(way, f"{key}: {len(value)} items, more than {MOST_ITEMS}; put them into a file: list = …")
-        return [(item, (*way, number)) for number, item in enumerate(value)]
-
-    def texts(self, key: str) -> list[tuple[str, Way]]:
-        """The same, of texts."""
-        for value, way in self.items(key):
-            if not isinstance(value, str) or not value or "\0" in value:
-                raise Misfit(way, f"{key}: a text is needed, not {shown(value)}")
-        return self.items(key)
 
 
 Lists = Callable[[str, Way], TargetList]
@@ -73,7 +41,7 @@ def conditions_of(table: Table, lists: Lists) -> tuple[Condition, ...]:
         found.append(_hosts(table))
     if "list" in table.data:
         found.append(Listed(tuple(lists(text, way) for text, way in table.texts("list"))))
-    limits = _time_limits(table)
+    limits = time_limits_of(table)
     if limits != TimeLimits():
         found.append(During(limits))
     return tuple(found)
@@ -265,55 +233,3 @@ _MAKERS: dict[str, Callable[[Table], Condition | None]] = {
     "arguments": _arguments,
 }
 """The quick ones first: a rule is given up at the first condition that does not hold."""
-
-
-def _time_limits(table: Table) -> TimeLimits:
-    start = _moment(table, "from") if "from" in table.data else None
-    end = _moment(table, "until") if table.data.get("until", "exit") not in ("exit", "restart") else None
-    if start is not None and end is not None and end <= start:
-        raise Misfit((*table.way, "until"), f"until: {end:%Y-%m-%d %H:%M} is not after from, {start:%Y-%m-%d %H:%M}")
-    if table.data.get("until") == "exit" and "pid" not in table.data:
-        raise Misfit((*table.way, "until"), 'until: "exit" needs the process that is meant, pid = …')
-    hours = [_parsed(Hours.parse, "hours", text, way) for text, way in _texts(table, "hours")]
-    days = [_parsed(parse_weekdays, "weekdays", text, way) for text, way in _texts(table, "weekdays")]
-    return TimeLimits(start, end, tuple(hours), frozenset().union(*days))
-
-
-def _texts(table: Table, key: str) -> list[tuple[str, Way]]:
-    return table.texts(key) if key in table.data else []
-
-
-def _parsed(parse: Callable[[str], Any], key: str, text: str, way: Way) -> Any:
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise Misfit(way, f"{key}: {error}") from None
-
-
-def _moment(table: Table, key: str) -> datetime:
-    value = table.data[key]
-    try:
-        if isinstance(value, str):
-            value = datetime.fromisoformat(value)
-        if isinstance(value, datetime):
-            return value.astimezone()
-        if isinstance(value, date):
-            return datetime(value.year, value.month, value.day).astimezone()
-    except (ValueError, OverflowError, OSError):
-        pass
-    words = ', "exit" or "restart"' if key == "until" else ""
-    raise Misfit(
-        (*table.way, key), f"{key}: a date and time as 2027-01-31T18:00:00{words} is needed, not {shown(value)}"
-    )
-
-
-def shown(value: Any) -> str:
-    """A value in a message: short, on one line."""
-    if isinstance(value, dict):
-        return "a table"
-    if isinstance(value, list):
-        return "a list"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= 60 else text[:57] + "…"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .rule_file import Signature, signature_of
+from .list_cache import Signature, signature_of
 
 INTERVAL = 0.5  # seconds
 
