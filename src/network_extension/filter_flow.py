@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import socket
-import uuid
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .endpoint import Endpoint
 from .filter_verdicts import FilterAction, FilterReportEvent
 from .metadata import FlowMetadata
 from .rules import Direction
+
+if TYPE_CHECKING:
+    import uuid
 
 
 class FilterFlow:
@@ -66,6 +68,8 @@ class FilterFlow:
     def identifier(self) -> uuid.UUID:
         """What names the flow; made when it is asked for first, which few filters do."""
         if self._identifier is None:
+            import uuid  # takes milliseconds
+
             self._identifier = uuid.uuid4()
         return self._identifier
 

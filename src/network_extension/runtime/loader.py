@@ -13,39 +13,33 @@ import os
 import sys
 import traceback
 from types import ModuleType
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..app_proxy import AppProxyProvider
-from ..content_filter import (
-    FilterControlProvider,
-    FilterDataProvider,
-    FilterPacketProvider,
-    FilterProvider,
-)
 from ..errors import ExitCode, ProviderError
 from ..provider import Provider
-from ..transparent_proxy import TransparentProxyProvider
+
+if TYPE_CHECKING:
+    from ..content_filter import FilterProvider
 
 MAX_LISTED = 8
 _BASES = "TransparentProxyProvider, AppProxyProvider, FilterDataProvider, FilterPacketProvider or FilterControlProvider"
-_ONLY_BASES = (
-    Provider,
-    AppProxyProvider,
-    TransparentProxyProvider,
-    FilterProvider,
-    FilterDataProvider,
-    FilterPacketProvider,
-    FilterControlProvider,
+_FILTERS = "network_extension.content_filter"
+_BASE_MODULES = (
+    "network_extension.provider",
+    "network_extension.app_proxy",
+    "network_extension.transparent_proxy",
+    _FILTERS,
 )
-_WORK: dict[type[Provider], tuple[str, ...]] = {
-    AppProxyProvider: ("handle_new_flow", "handle_new_udp_flow"),
-    FilterDataProvider: ("handle_new_flow", "start_filter"),
-    FilterPacketProvider: ("handle_packet",),
-    FilterControlProvider: ("handle_new_flow", "handle_remediation", "remediation_map", "url_append_string_map"),
+_FILTER_WORK = {
+    "FilterDataProvider": ("handle_new_flow", "start_filter"),
+    "FilterPacketProvider": ("handle_packet",),
+    "FilterControlProvider": ("handle_new_flow", "handle_remediation", "remediation_map", "url_append_string_map"),
 }
-"""What a provider of each kind must define one of; the first is named to who defines none. (A data provider may do
-with settings alone, which `start_filter` applies.)"""
+"""What a filter of each kind must define one of; the first is named to who defines none. (A data provider may do with
+settings alone, which `start_filter` applies.)"""
 
-RunnableProvider = AppProxyProvider | FilterProvider
+RunnableProvider: TypeAlias = "AppProxyProvider | FilterProvider"
 
 
 class LoaderError(ProviderError):
@@ -192,19 +186,28 @@ def _only_class(spec: str, module: ModuleType) -> type[RunnableProvider]:
 def _check_class(spec: str, kind: type[Provider]) -> None:
     code = ExitCode.PROVIDER_INVALID
     name = kind.__name__
-    if kind in _ONLY_BASES:
+    if kind.__module__ in _BASE_MODULES:
         raise LoaderError(f"provider {spec}: {name} is only a base; derive a class from it", exit_code=code)
-    base = next((base for base in _WORK if issubclass(kind, base)), None)
+    bases = _bases()
+    base = next((base for base in bases if issubclass(kind, base)), None)
     if base is None:
         text = f"{name} is not of a kind that takes flows; derive it from {_BASES}"
         raise LoaderError(f"provider {spec}: {text}", exit_code=code)
     if inspect.isabstract(kind):
         missing = ", ".join(sorted(getattr(kind, "__abstractmethods__", ())))
         raise LoaderError(f"provider {spec}: {name} is abstract; implement {missing}", exit_code=code)
-    if all(getattr(kind, work) is getattr(base, work) for work in _WORK[base]):
-        signature = inspect.signature(getattr(base, _WORK[base][0]))
-        text = f"{name} overrides nothing: define {_WORK[base][0]}({', '.join(signature.parameters)}) in it"
+    if all(getattr(kind, work) is getattr(base, work) for work in bases[base]):
+        signature = inspect.signature(getattr(base, bases[base][0]))
+        text = f"{name} overrides nothing: define {bases[base][0]}({', '.join(signature.parameters)}) in it"
         raise LoaderError(f"provider {spec}: {text}", exit_code=code)
+
+
+def _bases() -> dict[type[Provider], tuple[str, ...]]:
+    """The bases of what can be run, and what a class must define one of. A filter has brought its base along; for a
+    proxy it is not imported, which would take milliseconds."""
+    bases: dict[type[Provider], tuple[str, ...]] = {AppProxyProvider: ("handle_new_flow", "handle_new_udp_flow")}
+    filters = sys.modules.get(_FILTERS)
+    return bases | ({getattr(filters, name): work for name, work in _FILTER_WORK.items()} if filters else {})
 
 
 def _provider_classes(module: ModuleType) -> list[type[RunnableProvider]]:

@@ -30,16 +30,14 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..app_proxy import AppProxyProvider
-from ..content_filter import FilterProvider
 from ..errors import ExitCode
 from ..network_settings import TransparentProxyNetworkSettings, TunnelNetworkSettings
 from ..path import Path
 from ..provider import StopReason
 from .channel import Channel
-from .filter_host import FilterHost
 from .flow_link import FlowLink
 from .loader import LoaderError, RunnableProvider, load_provider, one_line
 from .wire import (
@@ -50,6 +48,9 @@ from .wire import (
     seconds_field,
     text_field,
 )
+
+if TYPE_CHECKING:
+    from .filter_host import FilterHost
 
 ORPHAN_GRACE = 2.0  # seconds for stop_proxy when main has died
 UNWIND = 1.0  # seconds for cancelled work to come to its end
@@ -207,10 +208,7 @@ class ProviderHost:
             return
         self._name = text_field(body, "name", "")[:200] or type(provider).__name__
         self._provider = provider
-        if isinstance(provider, FilterProvider):
-            provider._stage = self._filter = FilterHost(provider, self)
-        else:
-            provider._stage = self
+        provider._stage = self._make_stage(provider)
         self._configure(object_field(body, "config"))
         provider._default_path = self._path
         if not await self._call_start(provider, body.get("options")) or self._stopping:
@@ -221,11 +219,19 @@ class ProviderHost:
         if self._waiting_link is not None:
             self._link_up(self._waiting_link)
 
+    def _make_stage(self, provider: RunnableProvider) -> ProviderHost | FilterHost:
+        if isinstance(provider, AppProxyProvider):
+            return self
+        from .filter_host import FilterHost  # proxies start sooner without it
+
+        self._filter = FilterHost(provider, self)
+        return self._filter
+
     async def _call_start(self, provider: RunnableProvider, options: Any) -> bool:
-        if isinstance(provider, FilterProvider):
-            name, call = "start_filter", _awaited(provider.start_filter)
-        else:
+        if isinstance(provider, AppProxyProvider):
             name, call = "start_proxy", _awaited(provider.start_proxy, options)
+        else:
+            name, call = "start_filter", _awaited(provider.start_filter)
         work = self._starting = self._loop.create_task(call, name=name)
         try:
             await asyncio.wait([work])
@@ -309,7 +315,7 @@ class ProviderHost:
             self._starting.cancel()
         cancelled = 0
         if self._provider is not None:
-            name = "stop_filter" if isinstance(self._provider, FilterProvider) else "stop_proxy"
+            name = "stop_proxy" if isinstance(self._provider, AppProxyProvider) else "stop_filter"
             work = self._guarded(name, getattr(self._provider, name), reason)
             stopping = self._loop.create_task(work, name=name)
             await asyncio.wait([stopping], timeout=grace)
