@@ -212,6 +212,20 @@ def test_who_uses_our_bits_for_himself_passes_and_is_counted(lab: NetLab) -> Non
         assert count(lab.near, "tailscale") == 5
 
 
+def test_what_we_send_ourselves_bears_its_verdict(lab: NetLab) -> None:
+    """A socket marked with a state and nothing else: the connection gets it, and the packet loses it."""
+    nft(lab.near, "-f", "-", text=LEAVING)
+    with server(lab, lab.far, kind=UDP) as where:
+        with filtering(lab, FlowMark.DROPPED) as running, make(lab, lab.near, kind=UDP) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, SO_MARK, FlowMark.ALLOWED << MARK_SHIFT)
+            sock.connect(where)
+            exchange(sock, 3)
+            found = connection(lab, lab.near, key_of(sock))
+            assert found is not None and found.mark == FlowMark.ALLOWED << MARK_SHIFT
+            assert (running.asked, running.ruleset.counters()["foreign"]) == ([], 0)
+        assert count(lab.near, "ours") == 0
+
+
 MARKS = """
 table ip others {
   chain write {

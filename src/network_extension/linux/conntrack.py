@@ -142,6 +142,10 @@ def parse_connection(body: bytes | memoryview) -> Connection | None:
     )
 
 
+def _mark(body: memoryview) -> int:
+    return _number(attributes(body, 4).get(_MARK, b""), 4)
+
+
 def _bytes(counters: memoryview | None) -> int:
     return _number(attributes(counters).get(2, b""), 8) if counters is not None else 0
 
@@ -204,10 +208,11 @@ class ConntrackTable:
                     raise DatapathError(f"conntrack: {os.strerror(code)}", errno=code, object="conntrack")
                 return answers
 
-    def entries(self) -> list[Connection]:
-        """All connections of all zones and both families."""
-        bodies = self._request(GET, NLM_F_DUMP, struct.pack(">BBH", 0, 0, 0))
-        return [found for body in bodies or () if (found := parse_connection(body)) is not None]
+    def entries(self, mask: int = 0) -> list[Connection]:
+        """The connections of all zones and both families: those whose mark has bits of `mask`, or all if it is 0."""
+        bodies = self._request(GET, NLM_F_DUMP, struct.pack(">BBH", 0, 0, 0)) or []
+        marked = (body for body in bodies if not mask or _mark(body) & mask)
+        return [found for body in marked if (found := parse_connection(body)) is not None]
 
     def set_marks(self, changes: Iterable[tuple[Connection, int]], mask: int) -> None:
         """Give the bits `mask` of many connections' marks their values; what is gone meanwhile is passed over."""
@@ -281,7 +286,7 @@ def parse_events(data: bytes | memoryview, mask: int = 0) -> list[Connection]:
     for kind, _, body in messages(data):
         if kind != DELETE:
             continue
-        if mask and not _number(attributes(body, 4).get(_MARK, b""), 4) & mask:
+        if mask and not _mark(body) & mask:
             continue
         if (found := parse_connection(body)) is not None:
             ended.append(found)

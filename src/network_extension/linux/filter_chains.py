@@ -31,8 +31,9 @@ that goes on while its flow stays as it is gets a plain ACCEPT: it leaves the ch
   A flow under inspection passes uninspected from then on. It was asked about, at its beginning.
 - A program may copy whole connection marks into packets (CONNMARK --restore-mark in prerouting): chain `cleanse` takes
   our bits out of them before `input` could take them for a verdict.
-- A program may use our bits for itself (SO_MARK): its packets pass unasked and are counted as `foreign`. It needs
-  CAP_NET_RAW for that, by which it could send past netfilter anyhow. `mask` chooses other bits.
+- A program may use our bits for itself (SO_MARK), among others: its packets pass unasked and are counted as `foreign`.
+  It needs CAP_NET_RAW for that, by which it could send past netfilter anyhow. `mask` chooses other bits. A socket with
+  bits of ours alone is one of ours: its packets bear a verdict, as if they came from the queue.
 - A program that queues loopback's packets too (-j NFQUEUE without `-o lo`) swallows our refusal of a first packet: the
   kernel queues no packet that shares an unconfirmed connection. The flow times out instead.
 - A connection that a conntrack helper expects (FTP data) begins with its master's mark: it is decided with it.
@@ -100,9 +101,14 @@ def check_options(options: FilterRulesetOptions) -> None:
 # --- chains
 
 
-def table(options: FilterRulesetOptions, *, flags: int = 0, native_queue: bool = True) -> Table:
-    """All rules. `table(...).text` is what `nft list` shows of them."""
-    return _Chains(options, native_queue).table(flags)
+def table(
+    options: FilterRulesetOptions, *, flags: int = 0, native_queue: bool = True, socket_marks: bool = True
+) -> Table:
+    """All rules. `table(...).text` is what `nft list` shows of them.
+
+    `native_queue`: by nft's own expression. `socket_marks`: with the rule for programs that use our bits themselves.
+    """
+    return _Chains(options, native_queue, socket_marks).table(flags)
 
 
 def loopback_chain(options: FilterRulesetOptions, filtered: bool, native_queue: bool) -> Chain:
@@ -111,8 +117,8 @@ def loopback_chain(options: FilterRulesetOptions, filtered: bool, native_queue: 
 
 
 class _Chains:
-    def __init__(self, options: FilterRulesetOptions, native_queue: bool) -> None:
-        self.options, self.mask, self.native = options, options.mask, native_queue
+    def __init__(self, options: FilterRulesetOptions, native_queue: bool, socket_marks: bool = True) -> None:
+        self.options, self.mask, self.native, self.socket_marks = options, options.mask, native_queue, socket_marks
         self.ask = self.queue(options.queue, bypass=not options.closed)
 
     def queue(self, number: int, *, bypass: bool) -> nft.Part:
@@ -179,15 +185,20 @@ class _Chains:
     def returned(self) -> list[Chain]:
         """Packets that come back from the queue, and those of programs that use our bits for themselves."""
         foreign = rule(nft.count("foreign"), nft.ACCEPT)
-        own = rule(nft.socket_mark(self.mask, 0, negated=True), nft.count("foreign"), nft.ACCEPT)
         rules = [
             rule(nft.meta_mark(self.mask, self.bits(state)), nft.goto(f"become_{state.name.lower()}"))
             for state in _ANSWERS
         ]
+        first = [self._others()] if self.socket_marks else []
         return [
             Chain("returned", (*rules, foreign), comment="Back from the queue, with a state."),
-            Chain("returned_out", (own, rule(nft.goto("returned")))),
+            Chain("returned_out", (*first, rule(nft.goto("returned")))),
         ]
+
+    def _others(self) -> Rule:
+        """A program's own mark that has other bits besides ours; ours alone are what we send ourselves with a state."""
+        beside = nft.socket_mark(~self.mask & 0xFFFFFFFF, 0, negated=True)
+        return rule(nft.socket_mark(self.mask, 0, negated=True), beside, nft.count("foreign"), nft.ACCEPT)
 
     def become(self) -> list[Chain]:
         """One chain for each state: write it to the connection, take it from the packet, act."""

@@ -47,8 +47,10 @@ class FilterRuleset:
         check_options(options)
         self.options, self._nft = options, nftables.NftSocket(sock)
         self._loopback, self._installed = options.loopback, False
-        self.native_queue, self.owned = True, True
-        """How it was done: by nft's own queue expression; with a table that belongs to our socket."""
+        self.native_queue, self.owned, self.socket_marks = True, True, True
+        """How it was done: by nft's own queue expression; with a table that belongs to our socket; with a look at
+        sockets' own marks.
+        """
 
     def install(self) -> None:
         """Put all rules into force at once, in place of what an earlier run left.
@@ -81,7 +83,8 @@ class FilterRuleset:
         mask, offer = self.options.mask, self.options.established == "offer"
         offered = FlowMark.OFFERED << shift(mask) if offer else 0
         table = conntrack.ConntrackTable(self._nft.socket)
-        entries = [entry for entry in table.entries() if entry.zone == 0 or entry.mark & mask]
+        everything = table.entries(0 if offer else mask)
+        entries = [entry for entry in everything if entry.zone == 0 or entry.mark & mask]
         if only_undecided:
             entries = [entry for entry in entries if not entry.mark & mask and entry.is_answered]
         changes = [(entry, offered if not entry.mark & ~mask else 0) for entry in entries]
@@ -99,7 +102,8 @@ class FilterRuleset:
 
     def _table(self) -> nftables.Table:
         flags = (OWNER | PERSIST if self.options.closed else OWNER) if self.owned else 0
-        return table(self.options._replace(loopback=self._loopback), flags=flags, native_queue=self.native_queue)
+        options = self.options._replace(loopback=self._loopback)
+        return table(options, flags=flags, native_queue=self.native_queue, socket_marks=self.socket_marks)
 
     def text(self) -> str:
         """The rules in nft's words, with comments."""
@@ -112,6 +116,10 @@ class FilterRuleset:
             if not self.native_queue:
                 raise _without_queue(error) from error
             self.native_queue = False
+        elif (
+            refused is not None and self.socket_marks and "socket mark" in refused.what and error.errno != errno.ENOMEM
+        ):
+            self.socket_marks = False  # CONFIG_NFT_SOCKET
         elif refused is not None and refused.kind == nftables.NEWTABLE and self.owned and error.errno in _NO_SUCH_FLAG:
             self.owned = False
         else:
@@ -188,4 +196,4 @@ def remove_leftover(sock: socket.socket | None = None, mask: int = MARK_MASK) ->
 def clear_marks(sock: socket.socket, mask: int = MARK_MASK) -> None:
     """Take our bits from all connections."""
     table = conntrack.ConntrackTable(sock)
-    table.set_marks([(entry, 0) for entry in table.entries() if entry.mark & mask], mask)
+    table.set_marks([(entry, 0) for entry in table.entries(mask)], mask)

@@ -14,7 +14,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..errors import DatapathError
@@ -230,22 +230,30 @@ class NftSocket:
         self.socket.settimeout(_ANSWER_TIMEOUT)
         self._sequence = 0
 
+    def _receive(self) -> Iterator[tuple[int, int, memoryview]]:
+        """Messages as they come."""
+        while True:
+            try:
+                data = self.socket.recv(65536)
+            except TimeoutError as error:
+                what = f"nftables: the kernel has not answered for {_ANSWER_TIMEOUT:.0f} s"
+                raise DatapathError(what, errno=errno.ETIMEDOUT, object="nftables") from error
+            yield from messages(data)
+
     def apply(self, changes: Iterable[Change]) -> None:
         """Make all changes at once. Raises NftError when one of them is refused; then none is made."""
         changes = list(changes)
         first = self._sequence
         self._sequence += len(changes) + 2
         self.socket.send(transaction(changes, first))
-        while True:
-            for kind, sequence, body in messages(self.socket.recv(65536)):
-                place = sequence - first
-                if kind != NLMSG_ERROR or not 0 <= place <= len(changes) + 1:
-                    continue  # of a transaction before
-                if number := error_number(body):
-                    change = changes[place - 1] if 0 < place <= len(changes) else None
-                    raise NftError(change, number)
-                if place == len(changes):
-                    return
+        for kind, sequence, body in self._receive():
+            place = sequence - first
+            if kind != NLMSG_ERROR or not 0 <= place <= len(changes) + 1:
+                continue  # of a transaction before
+            if number := error_number(body):
+                raise NftError(changes[place - 1] if 0 < place <= len(changes) else None, number)
+            if place == len(changes):
+                return
 
     def counters(self, table: str) -> dict[str, tuple[int, int]]:
         """(packets, bytes) of each named counter of a table; {} if there is no such table."""
@@ -263,13 +271,12 @@ class NftSocket:
         header, bodies = struct.pack(">BBH", NFPROTO_INET, 0, 0), list[memoryview]()
         flags = NLM_F_REQUEST | NLM_F_DUMP
         self.socket.send(message(SUBSYSTEM << 8 | kind, flags, self._sequence, header + body))
-        while True:
-            for found, sequence, answer in messages(self.socket.recv(65536)):
-                if sequence != self._sequence:
-                    continue
-                if found in (NLMSG_DONE, NLMSG_ERROR):
-                    return bodies
+        for found, sequence, answer in self._receive():
+            if sequence == self._sequence and found in (NLMSG_DONE, NLMSG_ERROR):
+                break
+            if sequence == self._sequence:
                 bodies.append(answer)
+        return bodies
 
     def close(self) -> None:
         """Close the socket: tables that it owns go, unless they persist."""

@@ -146,6 +146,8 @@ class Refusing:
                 and not change.body.endswith(bytes([OWNER | PERSIST]))
             ):
                 kind = "plain"
+            if "socket mark" in change.what:
+                kind = "socket"
             if kind in self.refusals:
                 raise NftError(change, self.refusals[kind])
         self.applied.append(changes)
@@ -175,6 +177,14 @@ def test_without_owners_the_table_has_none(monkeypatch: pytest.MonkeyPatch, clos
     rules = ruleset(monkeypatch, Refusing(table=errno.EOPNOTSUPP), closed=closed)
     rules.install()
     assert (rules.native_queue, rules.owned) == (True, False)
+
+
+def test_without_the_socket_expression_one_rule_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = ruleset(monkeypatch, Refusing(socket=errno.ENOENT))
+    assert "socket mark" in rules.text()
+    rules.install()
+    assert not rules.socket_marks and rules.native_queue and rules.owned
+    assert "socket mark" not in rules.text()
 
 
 def test_without_any_queue_the_error_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from network_extension.errors import DatapathError
 from network_extension.linux import nft_expressions as ex
 from network_extension.linux import nftables
 from network_extension.linux.netlink import NLMSG_DONE, NLMSG_ERROR, attribute, attributes, message, messages, nested
@@ -206,6 +207,11 @@ class TestAnswers:
         """nfnetlink_rcv() answers the first message of the batch."""
         kernel.answers((0, errno.EPERM))
         with pytest.raises(NftError, match=r"nft transaction: Operation not permitted; next step: .*root"):
+            kernel.nft.apply([nftables.delete_table("ours")])
+
+    def test_a_kernel_that_is_silent_is_given_up(self, kernel: Kernel) -> None:
+        kernel.ours.settimeout(0.01)
+        with pytest.raises(DatapathError, match="has not answered"):
             kernel.nft.apply([nftables.delete_table("ours")])
 
     def test_counters(self, kernel: Kernel) -> None:
