@@ -18,24 +18,13 @@ from tests.netlab import FAR4, NetLab, wait_for
 from . import agent
 from .echo_server import EchoServer
 from .program import Program, RemoteSocket, provider, running
-from .providers.deciding import (
-    COMPLETE,
-    DROP,
-    DROP_END,
-    LATE_DROP,
-    LATE_LOOK,
-    PASS_AHEAD,
-    PAUSE,
-    PAUSE_DATA,
-    REPORT,
-    SILENT,
-    SILENT_WORD,
-    STATISTICS,
-    WORD,
-)
 
 pytestmark = pytest.mark.lab
 
+# As in providers/deciding.py
+DROP, SILENT, PAUSE = 2001, 2002, 2003
+WORD, REPORT, LATE_LOOK, LATE_DROP, PAUSE_DATA, COMPLETE, SILENT_WORD, DROP_END, STATISTICS = range(2011, 2020)
+PASS_AHEAD = 2024
 MEGABYTE = 1_000_000
 WAYS = {
     "pass-through": (),
@@ -109,7 +98,7 @@ class TestNewFlows:
         record = program.flow(2999)
         assert record["allowed_by"] == "Deciding: handle_new_flow: allow"
         assert record["outcome"] == ("passed" if program.way == "pass-through" else "claimed")
-        decision = [one for one in program.records("filter") if one["remote"][1] == 2999][0]
+        decision = next(one for one in program.records("filter") if one["remote"][1] == 2999)
         assert (decision["outcome"], decision["by"]) == ("allowed", "Deciding")
 
 

@@ -23,7 +23,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from . import datagram_errors
 from .datagram_batch import SLOTS, Batch, Outlet, join_datagrams
@@ -51,18 +51,21 @@ def _shared_batch() -> Batch:
     return _batch
 
 
-class Gate(Protocol):
-    """What holds one direction of one peer: datagrams are given to it, and it sends on those that may go."""
+if TYPE_CHECKING:
+    from typing import Protocol
 
-    send: Callable[[bytes], None]
-    """Set by the relay: takes one datagram."""
+    class Gate(Protocol):
+        """What holds one direction of one peer: datagrams are given to it, and it sends on those that may go."""
 
-    @property
-    def is_open(self) -> bool:
-        """Nothing waits, and nothing will be held."""
+        send: Callable[[bytes], None]
+        """Set by the relay: takes one datagram."""
 
-    def arrive(self, datagram: bytes) -> None:
-        """The next datagram."""
+        @property
+        def is_open(self) -> bool:
+            """Nothing waits, and nothing will be held."""
+
+        def arrive(self, datagram: bytes) -> None:
+            """The next datagram."""
 
 
 class _Way:

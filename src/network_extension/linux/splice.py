@@ -22,7 +22,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from .reactor import EDGE, ERROR, HANGUP, PEER_CLOSED, READ, URGENT, WRITE, Reactor
 from .sockets import reset_on_close
@@ -79,25 +79,28 @@ class PipePool:
             self._free.append(pipe)
 
 
-class Gate(Protocol):
-    """What holds a direction. It keeps the bytes that it was given until it lets them through."""
+if TYPE_CHECKING:
+    from typing import Protocol
 
-    @property
-    def room(self) -> int:
-        """How many bytes it can take now; 0: the source waits."""
+    class Gate(Protocol):
+        """What holds a direction. It keeps the bytes that it was given until it lets them through."""
 
-    @property
-    def is_open(self) -> bool:
-        """Nothing will be held any more, and nothing is kept: the relay needs the gate no longer."""
+        @property
+        def room(self) -> int:
+            """How many bytes it can take now; 0: the source waits."""
 
-    def give(self, data: bytes) -> None:
-        """The next bytes of the direction."""
+        @property
+        def is_open(self) -> bool:
+            """Nothing will be held any more, and nothing is kept: the relay needs the gate no longer."""
 
-    def end(self) -> None:
-        """There are no more."""
+        def give(self, data: bytes) -> None:
+            """The next bytes of the direction."""
 
-    def take(self) -> bytes:
-        """Bytes that may go on, each once."""
+        def end(self) -> None:
+            """There are no more."""
+
+        def take(self) -> bytes:
+            """Bytes that may go on, each once."""
 
 
 class _Direction:

@@ -19,7 +19,7 @@ import struct
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..core.flow_decision import FlowState
 from ..core.packets import (
@@ -90,15 +90,8 @@ class TCPInterceptedFlow(InterceptedFlow):
         """The gates, where filters want to see bytes."""
         self.provider_end: socket.socket | None = None
         """The socket that a provider has in place of the program's, while filters look in between."""
-        self.ending: Ending | None = None
-        """How a filter ends the flow as soon as its program is connected."""
-
-
-class Ending(NamedTuple):
-    """What a filter's drop means for a connected program: a page, silence, or a reset."""
-
-    silent: bool
-    page: bytes | None
+        self.ending: tuple[bool, bytes | None] | None = None
+        """How a filter ends the flow as soon as its program is connected: silently? by a page?"""
 
 
 class TCPInterceptor:
@@ -500,7 +493,7 @@ class TCPInterceptor:
         flow.outcome, flow.by, flow.reason = "remediated" if page else "dropped", view.by, view.reason
         opened = flow.state is FlowState.OPEN
         if opened or flow.state is FlowState.OPENING:
-            flow.ending = Ending(silent, page)
+            flow.ending = silent, page
             if opened:
                 self._end_connected(flow, silent, page)
             return

@@ -5,7 +5,6 @@
 
 import asyncio
 import os
-import time
 
 from network_extension import (
     FLOW_BYTES_MAX,
@@ -37,8 +36,11 @@ class Deciding(FilterDataProvider):
         self.log(
             f"new {flow.direction.name} {flow.socket_protocol} {flow.remote_endpoint} {flow.source_app_identifier}"
         )
-        if port in (NEVER, HANG):
-            return self.never(port)
+        if port == HANG:
+            while True:  # the whole process hangs
+                pass
+        if port == NEVER:
+            return asyncio.sleep(3600)
         if port == PAUSE:
             asyncio.get_running_loop().call_later(self.pause, self.resume_flow, flow, allow())
             return FilterNewFlowVerdict.pause()
@@ -63,11 +65,6 @@ class Deciding(FilterDataProvider):
             COMPLETE: filter_data(**BOTH, peek_inbound=ALL, peek_outbound=ALL),
             PASS_AHEAD: filter_data(filter_outbound=True, peek_outbound=4),
         }.get(port, filter_data(filter_outbound=True, peek_outbound=ALL) if port in range(2011, 2027) else allow())
-
-    async def never(self, port):
-        if port == HANG:
-            time.sleep(3600)  # noqa: TID251 - the whole process hangs
-        await asyncio.sleep(3600)
 
     async def handle_outbound_data(self, flow, offset, data):
         port = flow.remote_endpoint.port
