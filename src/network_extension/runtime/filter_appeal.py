@@ -58,6 +58,8 @@ class FilterAppeal(FilterWatch):
         if wants_reports(verdict):
             watch.reporter = index, link
         steps = decision.control_answer(index, verdict, now)
+        if verdict.kind is not VerdictKind.UPDATE_RULES:
+            decision.reason = f"control provider {link.slot.name}: {verdict.kind.value}"
         if watch.access is Access.NEEDS_RULES:
             watch.access = Access.ANSWERED
             if verdict.kind is VerdictKind.ALLOW and not decision.is_final:
