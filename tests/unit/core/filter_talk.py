@@ -17,9 +17,12 @@ verdict`, `out: bytes`, `out ends`, `control of F0: verdict`, `F0 is in trouble:
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from textwrap import dedent
 from typing import Any
+
+import pytest
 
 from network_extension import (
     FLOW_BYTES_MAX,
@@ -82,7 +85,8 @@ def plays(script: str, machine: FlowFilter | None = None, **options: Any) -> Flo
     for line in wanted:
         if line.startswith(">> "):
             talk.come(line.removeprefix(">> "))
-    assert talk.lines == wanted
+    if talk.lines != wanted:
+        pytest.fail("\n".join(difflib.ndiff(wanted, talk.lines)), pytrace=False)
     return talk.machine
 
 
