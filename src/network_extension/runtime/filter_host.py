@@ -10,8 +10,10 @@ turn of the event loop leave in one packet, and a callback that is no coroutine 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -37,6 +39,8 @@ from .wire import MessageType, WireError, decode, encode, int_field
 
 BATCH = 8
 """Packets that are read at a time; each may hold hundreds of events."""
+MOST_PATIENCE = 30.0
+"""Seconds that a thread of the author's waits for the event loop."""
 LONGEST_WAIT = 0.005
 """Seconds that an answer waits for others of its batch, where callbacks are slow."""
 
@@ -56,6 +60,7 @@ class FilterHost:
 
     def __init__(self, provider: FilterProvider, owner: HostOwner) -> None:
         self.loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._provider, self._owner = provider, owner
         self._name = type(provider).__name__
         self._settings: FilterSettings | None = None
@@ -109,16 +114,15 @@ class FilterHost:
 
     def resume_flow(self, flow: FilterFlow, verdict: FilterVerdict) -> None:
         """End a pause."""
-        self.flows.resume(flow, verdict)
+        self._in_loop(self.flows.resume, flow, verdict)
 
     def update_flow(self, flow: FilterFlow, verdict: FilterDataVerdict, direction: Direction) -> None:
         """Change a flow's verdict from outside of a callback."""
-        self.flows.update(flow, verdict, direction)
+        self._in_loop(self.flows.update, flow, verdict, direction)
 
     def notify_rules_changed(self) -> None:
         """A control provider changed its data providers' rules, and maybe its maps."""
-        self._tell_maps()
-        self.answer(pack_plain(filter_wire.NOTIFY_RULES, 0))
+        self._in_loop(self.answer, pack_plain(filter_wire.NOTIFY_RULES, 0))
 
     def delay_current_packet(self, context: object) -> Packet:
         """Keep the packet that is being handled."""
@@ -128,7 +132,16 @@ class FilterHost:
     def allow_packet(self, packet: Packet) -> None:
         """Let a delayed packet go."""
         assert self._packets is not None
-        self._packets.allow(packet)
+        self._in_loop(self._packets.allow, packet)
+
+    def _in_loop(self, call: Callable[..., None], *arguments: object) -> None:
+        """Authors answer from threads too: what they ask for is done in the event loop, and its errors are theirs."""
+        if threading.get_ident() == self._thread:
+            call(*arguments)
+            return
+        done: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self.loop.call_soon_threadsafe(_fulfil, done, call, *arguments)
+        done.result(MOST_PATIENCE)
 
     def cancel(self, error: BaseException | None) -> None:
         """The provider ends itself."""
@@ -300,3 +313,12 @@ class FilterHost:
             future = self._unheld.pop(number)
             if not future.done():
                 future.set_result(None)
+
+
+def _fulfil(done: concurrent.futures.Future[None], call: Callable[..., None], *arguments: object) -> None:
+    try:
+        call(*arguments)
+    except Exception as error:
+        done.set_exception(error)
+    else:
+        done.set_result(None)

@@ -10,7 +10,7 @@ Flow channel, engine (E) and provider process (P); control channel, main process
     no.  type           from  body, descriptors
     ---  -------------  ----  ---------------------------------------------------------------------------
     1    HELLO          P     {"name", "kind", "settings": null | {"included", "excluded"}}, or with
-                              "settings_size" and 1 fd: see `runtime/hello`
+                              "settings_size" and 1 fd: see `runtime/hello`, of filters `runtime/filter_hello`
     2    NEW_FLOW       E     {"proto", "local": [ip, port], "remote": [ip, port], "host", "name_source",
                               "process", "interface", "deadline": seconds}
     3    CLAIM          P     the provider keeps the flow: it returned True, or called connect()

@@ -352,6 +352,21 @@ class TestPause:
 
         run(trace())
 
+    def test_from_another_thread(self) -> None:
+        """Who asks a user does so in a thread, as like as not; errors are raised there."""
+
+        async def trace() -> None:
+            provider = Scripted(PAUSE)
+            async with Engine(provider) as engine:
+                engine.asks(new(1))
+                await engine.hears()
+                await asyncio.to_thread(provider.resume_flow, provider.flows[0], SHOW)
+                assert kinds(await engine.hears()) == [(w.RESUME, 1, "filter-data")]
+                with pytest.raises(ProviderError, match="is not paused"):
+                    await asyncio.to_thread(provider.resume_flow, provider.flows[0], SHOW)
+
+        run(trace())
+
     def test_before_the_filter_runs(self) -> None:
         with pytest.raises(ProviderError, match="the filter is not running"):
             Scripted().resume_flow(FilterSocketFlow(), ALLOW)
