@@ -29,6 +29,9 @@ Target = Callable[[bytes], None]
 def targets() -> dict[str, Target]:
     """All of them by name. Imports what they test, so that it can be instrumented."""
     from network_extension import ConfigurationError, PeerError
+    from network_extension.builtin.firewall.document import Document
+    from network_extension.builtin.firewall.lists import TargetList
+    from network_extension.builtin.firewall.rule_file import parse_rules
     from network_extension.core import (
         client_hello,
         dns_messages,
@@ -75,6 +78,9 @@ def targets() -> dict[str, Target]:
     def host_flow(data: bytes) -> None:
         parse_flow(data.decode("utf-8", "replace"))
 
+    def firewall_rules(data: bytes) -> None:
+        parse_rules(Document.parse("rules.toml", b'default = "ask"\n[[rule]]\naction = "deny"\n' + data).data)
+
     parsers: dict[str, tuple[Target, tuple[type[BaseException], ...]]] = {
         "client_hello": (lambda data: ignore(client_hello.read_client_hello(data)), (PeerError,)),
         "handshake": (lambda data: ignore(client_hello.read_handshake(data)), (PeerError,)),
@@ -83,6 +89,8 @@ def targets() -> dict[str, Target]:
         "dns_query": (lambda data: ignore(dns_messages.parse_query(data)), (PeerError,)),
         "dns_replies": (dns_replies, (PeerError,)),
         "filter_answers": (lambda data: ignore(list(filter_wire.unpack_answers(data))), (PeerError,)),
+        "firewall_list": (lambda data: ignore(TargetList("list", data.decode("utf-8", "replace").splitlines())), ()),
+        "firewall_rules": (firewall_rules, (ConfigurationError,)),
         "flow_description": (host_flow, (ConfigurationError,)),
         "hosts_file": (hosts_file, ()),
         "http_request": (lambda data: ignore(http_request.read_request_head(data)), (PeerError,)),

@@ -27,6 +27,7 @@ from .facts import FlowFacts
 
 VERSION = 1
 MOST_LINE = 65536
+_OURS = re.compile(r"netext-\d+\Z")
 _NAME = re.compile(r"ask-\d+\.sock\Z")
 
 
@@ -81,13 +82,9 @@ def find_sockets() -> list[str]:
     """The sockets of all firewalls that we may answer: our own, and as root everybody's."""
     uid = os.geteuid()
     places = directories(uid)
-    sudo = os.environ.get("SUDO_UID", "")
     if uid == 0:
-        try:
-            places += [f"/run/user/{name}/netext" for name in sorted(os.listdir("/run/user"))]
-        except OSError:
-            pass
-        places += [f"/tmp/netext-{sudo}"] if sudo.isdigit() else []
+        places += [f"/run/user/{name}/netext" for name in _names_in("/run/user")]
+        places += [f"/tmp/{name}" for name in _names_in("/tmp") if _OURS.match(name)]
     found = [path for place in dict.fromkeys(places) for path in _sockets_in(place)]
     return list(dict.fromkeys(found))
 
@@ -97,10 +94,16 @@ def _sockets_in(directory: str) -> list[str]:
         # A directory in /tmp could be anybody's, who would then hear our answers
         if os.lstat(directory).st_uid not in (os.geteuid(), 0) and os.geteuid() != 0:
             return []
-        names = sorted(os.listdir(directory))
     except OSError:
         return []
-    return [os.path.join(directory, name) for name in names if _NAME.match(name)]
+    return [os.path.join(directory, name) for name in _names_in(directory) if _NAME.match(name)]
+
+
+def _names_in(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except OSError:
+        return []
 
 
 def _is_of(path: str, uid: int) -> bool:

@@ -57,9 +57,14 @@ class Document:
     @classmethod
     def read(cls, path: str) -> Document:
         """The file at `path`. Raises RuleFileError for what is no TOML, or cannot be read."""
+        return cls.parse(path, read_bounded(path, MOST_BYTES))
+
+    @classmethod
+    def parse(cls, path: str, content: bytes) -> Document:
+        """The same from what is in it."""
         import tomllib
 
-        text = _text(path, read_bounded(path, MOST_BYTES))
+        text = _text(path, content)
         try:
             data = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
