@@ -6,6 +6,7 @@ import argparse
 import keyword
 import os
 import re
+import sys
 from functools import partial
 
 from ..errors import ConfigurationError
@@ -53,6 +54,9 @@ def write(kind: str, name: str, parent: str) -> str:
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or keyword.iskeyword(name):
         raise ConfigurationError(f"netext new: {name!r} is no name for a Python module; letters, digits and _ make one")
+    if name in sys.stdlib_module_names or name in ("network_extension", "pytest") or name.startswith("test_"):
+        why = "pytest would take it for tests" if name.startswith("test_") else "it would hide the module of that name"
+        raise ConfigurationError(f"netext new: {name!r}: {why}; choose another name")
     folder = os.path.join(parent, name)
     words = {"name": name, "class": class_name(name), "kind": kind}
     try:

@@ -33,6 +33,13 @@ def test_names_that_no_module_can_have(name: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("name", "why"), [("socket", "hide the module"), ("pytest", "hide"), ("test_me", "for tests")])
+def test_names_that_would_break_its_own_test(name: str, why: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=why):
+        write("filter", name, str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "kept").write_text("mine")
