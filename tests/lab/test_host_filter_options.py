@@ -123,3 +123,17 @@ def test_privileges(served: NetLab, tmp_path: Path) -> None:
             assert "NoNewPrivs:\t1" in status
         assert provider.split("Uid:")[1].split()[:4] == ["65534"] * 4
         assert attempt(served, ALLOW) == "echoed"
+
+
+def test_rules_for_loopback(served: NetLab, tmp_path: Path) -> None:
+    """Loopback is asked for only while a rule names it; the rule holds as soon as it is applied."""
+    with (
+        RunningFilter(served, tmp_path / "log", "--provider", f"{PROVIDER}:NoLocalEight", provider="") as running,
+        near_socket(served) as listener,
+    ):
+        listener.bind(("127.0.0.1", DROP))
+        listener.listen()
+        assert attempt(served, DROP, host="127.0.0.1") == "ConnectionRefusedError"
+        assert "DROP" in running.decision(DROP, "dropped")["reason"].upper()
+        listener.close()
+        assert attempt(served, ALLOW) == "echoed"

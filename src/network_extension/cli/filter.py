@@ -70,11 +70,11 @@ def main(words: list[str]) -> int:
     parser = _parser()
     parsed = parser.parse_args(words)
     if parsed.remove:
-        if len(words) > 1:
-            raise ConfigurationError("--remove stands alone; start the filter in a command of its own")
+        if parsed.providers:
+            raise ConfigurationError("--remove starts no filter; give --provider in a command of its own")
         from ..runtime.host_filter import remove
 
-        print(remove())
+        print(remove(parsed.mark_mask))
         return 0
     for spec, config in parsed.providers:
         if config:

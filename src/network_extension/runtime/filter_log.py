@@ -27,13 +27,6 @@ class HostFilterLog(FlowLog):
         elif self.mode == JSON:
             self._json("decision", **decision_record(flow, outcome))
 
-    def ended(self, flow: HostFlow) -> None:
-        """A flow has ended of which bytes were counted."""
-        self.bytes_out += flow.bytes_out
-        self.bytes_in += flow.bytes_in
-        if self.mode == JSON:
-            self._json("closed", id=flow.id, out=flow.bytes_out, **{"in": flow.bytes_in})
-
     def session(self, seconds: float, own: int, overflows: int) -> None:
         """The end of the run."""
         count = sum(self.totals.values())

@@ -125,6 +125,7 @@ class HostFilter:
             self._log_descriptor,
             self._options.deadline,
             os.getpid(),
+            self._was_armed,
         )
         self._engine_started = self._reactor.clock()
         self._engine_pid = os.fork()
@@ -299,13 +300,13 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def remove() -> str:
+def remove(mark_mask: int) -> str:
     """Take away what a filter with policy closed has left behind; in words, what that was."""
     require_root("netext filter --remove")
-    from .host_filter_engine import remove_leftovers
+    from .host_rules import remove_leftovers
 
     lock = HostFilterLock()
     try:
-        return remove_leftovers()
+        return remove_leftovers(mark_mask)
     finally:
         lock.release()

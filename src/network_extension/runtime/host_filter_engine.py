@@ -10,29 +10,23 @@ gone (policy open), or drops what is undecided (policy closed).
 
 from __future__ import annotations
 
+import gc
 import os
-import select
 import signal
 import socket
 import time
 from typing import NoReturn
 
 from ..core.flow_decision import Policy, ProviderState
-from ..core.packets import UDP
 from ..errors import DatapathError, NetworkExtensionError
-from ..linux import conntrack
 from ..linux.attribution import Attribution
 from ..linux.filter_ruleset import (
     DNS_QUEUE,
     PACKET_QUEUE,
     QUEUE,
     TABLE,
-    FilterRuleset,
-    FilterRulesetOptions,
-    remove_leftover,
 )
-from ..linux.nfqueue import HeldPacket, Queue
-from ..linux.nfqueue import open_socket as open_queue_socket
+from ..linux.nfqueue import HeldPacket
 from ..linux.privileges import Capability, keep_only
 from ..linux.reactor import READ, Reactor
 from .channel import Channel
@@ -45,14 +39,12 @@ from .host_flow import HostFlow
 from .host_flows import HostFlows
 from .host_kernel import HostKernel
 from .host_packet_queue import HostPacketQueue
+from .host_rules import HostRules, open_queue
 from .wire import MessageType
 
 KEPT = (Capability.NET_ADMIN, Capability.NET_RAW, Capability.SYS_PTRACE, Capability.DAC_READ_SEARCH, Capability.BPF)
 QUEUE_LENGTH, DNS_QUEUE_LENGTH = 16384, 4096
-QUEUE_BUFFER = 32 << 20
 WATCH_INTERVAL = 2.0
-PROBE_PORT, PROBE_TIMEOUT = 9, 1.0
-"""The self-check: a datagram to the discard port of loopback must come through the queue."""
 
 
 class HostEngine:
@@ -73,12 +65,9 @@ class HostEngine:
             self.stage.decided = self.log.decided
         self.describer = FlowDescriber(self.attribution, self.reactor.clock, options.supervisor)
         self.describer.names.learn_hosts_file(_read("/etc/hosts"))
-        self.ruleset: FilterRuleset | None = None
+        self.rules = HostRules(options, self.describer, lambda: self.stage.wants_loopback)
         self.flows: HostFlows | None = None
         self._overflows = 0
-        self._accounting_was = True
-        self._packet_queue: HostPacketQueue | None = None
-        self._loopback = False
         self.reactor.register(control.fileno(), READ, self._told)
 
     # Into force
@@ -87,8 +76,8 @@ class HostEngine:
         """Bind the queues, put the rules into force, and see that traffic comes. Raises DatapathError."""
         options = self._options
         is_open = options.policy is not Policy.CLOSED
-        self.queue = _queue(QUEUE, QUEUE_LENGTH, 0xFFFF, fail_open=is_open)
-        dns_queue = _queue(DNS_QUEUE, DNS_QUEUE_LENGTH, 0xFFFF, fail_open=True)
+        self.queue = open_queue(QUEUE, QUEUE_LENGTH, fail_open=is_open)
+        dns_queue = open_queue(DNS_QUEUE, DNS_QUEUE_LENGTH, fail_open=True)
         self.kernel = HostKernel(self.reactor, options.mark_mask)
         flows = self.flows = HostFlows(
             self.reactor, self.queue, self.stage, self.kernel, options.policy, offer=options.established == "offer"
@@ -98,101 +87,38 @@ class HostEngine:
         self.stage.update_forgotten = flows.update_forgotten
         self.reactor.register(self.queue.fileno(), READ, flows.packets)
         self.reactor.register(dns_queue.fileno(), READ, lambda events: self.describer.read_answers(dns_queue))
-        self.reactor.after_each_batch(flows.after_batch)
-        self.reactor.after_each_batch(self._follow_loopback)
-        self.reactor.after_each_batch(dns_queue.flush)
-        self._switch_accounting(True)
+        for after in (flows.after_batch, self.rules.follow_loopback, dns_queue.flush):
+            self.reactor.after_each_batch(after)
         self._put_rules_into_force()
-        checked = self._self_check(flows)
+        checked = self._check()
         self.reactor.call_later(WATCH_INTERVAL, self._watch)
-        self._say_what_is_in_force(checked)
-        self._control.send(MessageType.KIT)
-
-    def _put_rules_into_force(self) -> None:
-        options = self._options
-        if self.stage.packets and self._packet_queue is None:
-            is_open = options.policy is not Policy.CLOSED
-            queue = _queue(PACKET_QUEUE, DNS_QUEUE_LENGTH, 0xFFFF, fail_open=is_open)
-            self._packet_queue = HostPacketQueue(self.reactor, queue, self.stage.packets, self.describer.interface)
-        self.ruleset = FilterRuleset(
-            FilterRulesetOptions(
-                queue=QUEUE,
-                packet_queue=PACKET_QUEUE if self._packet_queue is not None else None,
-                dns_queue=DNS_QUEUE,
-                mask=options.mark_mask,
-                closed=options.policy is Policy.CLOSED,
-                established=options.established,
-                inbound=options.inbound,
-            )
-        )
-        self.ruleset.install()
-
-    def _say_what_is_in_force(self, checked: str) -> None:
-        assert self.ruleset is not None
-        options, ruleset = self._options, self.ruleset
-        queue = f"{'nft' if ruleset.native_queue else 'xt'} queue {QUEUE}"
-        ways = "in and out" if options.inbound else "out"
-        older = "kept" if options.established == "keep" else "offered"
-        text = (
-            f"filter in force: table inet {TABLE}, {queue}, marks {options.mark_mask:#x}, policy"
-            f" {options.policy.value}, flows {ways}, established ones {older},"
-            f" programs by {self.attribution.how}, {checked}"
-        )
+        text = self.rules.text(self.attribution.how, checked)
         self.log.event(
             "in-force", text, table=TABLE, queue=QUEUE, policy=options.policy.value, attribution=self.attribution.how
         )
+        self._control.send(MessageType.KIT)
 
-    def _self_check(self, flows: HostFlows) -> str:
-        """One datagram of ours to ourselves must come out of the queue, where nobody waits for it."""
-        assert self.ruleset is not None
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind(("127.0.0.1", 0))
-                self.ruleset.set_loopback(True)
-                self.describer.probe = (UDP, b"\x7f\0\0\1", probe.getsockname()[1], b"\x7f\0\0\1", PROBE_PORT)
-                probe.sendto(b"netext", ("127.0.0.1", PROBE_PORT))
-            except OSError as error:
-                return f"not checked ({error.strerror} on loopback)"
-            else:
-                if not self._await_probe(flows):
-                    raise DatapathError(
-                        "no traffic comes out of the packet queue: another table accepts or steals packets before it",
-                        object=f"nft table inet {TABLE}",
-                        next_step="next step: nft list ruleset, and netext doctor",
-                    )
-                return "self-check passed"
-            finally:
-                self.describer.probe = None
-                self._loopback = self._wants_loopback()
-                self.ruleset.set_loopback(self._loopback)
+    def _put_rules_into_force(self) -> None:
+        """Packet filters have a queue of their own, where there are any."""
+        if self.stage.packets and not self.rules.has_packet_queue:
+            queue = open_queue(PACKET_QUEUE, QUEUE_LENGTH, fail_open=self._options.policy is not Policy.CLOSED)
+            HostPacketQueue(self.reactor, queue, self.stage.packets, self.describer.interface)
+        self.rules.install(packets=bool(self.stage.packets))
 
-    def _await_probe(self, flows: HostFlows) -> bool:
-        deadline = time.monotonic() + PROBE_TIMEOUT
-        while self.describer.probe is not None and (left := deadline - time.monotonic()) > 0:
-            select.select([self.queue], [], [], left)
-            flows.packets(READ)
-            self.stage.flush()
-            flows.after_batch()
-        return self.describer.probe is None
+    def _check(self) -> str:
+        """The self-check. An engine that takes over in the midst of traffic goes on without."""
+        try:
+            return self.rules.check(self.queue, self._serve)
+        except DatapathError as error:
+            if not self._options.restarted:
+                raise
+            return f"self-check failed: {error}"
 
-    def _wants_loopback(self) -> bool:
-        """Whether any filter has rules for loopback."""
-        return bool(getattr(self.stage, "wants_loopback", False))
-
-    def _follow_loopback(self) -> None:
-        """Filters change their rules at any time."""
-        if self.ruleset is not None and (wanted := self._wants_loopback()) is not self._loopback:
-            self._loopback = wanted
-            self.ruleset.set_loopback(wanted)
-
-    def _switch_accounting(self, on: bool) -> None:
-        """Byte counts of connections, for reports; the host's setting comes back at the end."""
-        if on:
-            self._accounting_was = conntrack.accounting() is not False
-            if not self._accounting_was:
-                conntrack.set_accounting(True)
-        elif not self._accounting_was:
-            conntrack.set_accounting(False)
+    def _serve(self) -> None:
+        assert self.flows is not None
+        self.flows.packets(READ)
+        self.stage.flush()
+        self.flows.after_batch()
 
     # Flows
 
@@ -228,6 +154,8 @@ class HostEngine:
             self.arm()
         except NetworkExtensionError as error:
             self._control.send(MessageType.START_FAILED, 0, {"error": str(error), "code": int(error.exit_code)})
+            if self._options.restarted:
+                self.rules.abandon()
             self._finish()
 
     def _attach_provider(self, index: int, body: dict[str, object], descriptors: list[int]) -> None:
@@ -240,9 +168,8 @@ class HostEngine:
             self.stage.forget(index)
             self._kinds[index] = kind
         self.stage.attach(index, name, kind, channel, pid if isinstance(pid, int) else 0, self._lost, self._running)
-        if self.stage.packets and self.ruleset is not None and self._packet_queue is None:
-            self.ruleset.abandon()  # policy closed, or it would be in force only now: the table stays until the next
-            self._put_rules_into_force()
+        if self.stage.packets and self.flows is not None and not self.rules.has_packet_queue:
+            self._put_rules_into_force()  # policy closed: they are in force before it is known what the filters are
 
     def _running(self, link: FilterLink) -> None:
         self._control.send(MessageType.PROVIDER_STATE, link.slot.index)
@@ -254,7 +181,7 @@ class HostEngine:
 
     def _watch(self) -> None:
         """Report packets that the kernel could not hand over since the last look; follow rules for loopback."""
-        assert self.flows is not None and self.ruleset is not None
+        assert self.flows is not None
         count = self.queue.overflows + self.flows.overflows
         if count > self._overflows:
             new, self._overflows = count - self._overflows, count
@@ -268,10 +195,7 @@ class HostEngine:
         try:
             if self.flows is not None:
                 self.flows.finish()
-            if self.ruleset is not None:
-                self.ruleset.close()
-                self.ruleset = None
-                self._switch_accounting(False)
+            if self.rules.remove():
                 self.log.session(time.monotonic() - self._started, self.describer.own_flows, self._overflows)
         finally:
             self._control.send(MessageType.FINISHED)
@@ -292,22 +216,10 @@ class HostEngine:
     def run(self) -> None:
         """Serve until told to finish, or until the supervisor is gone."""
         self._control.send(MessageType.ENGINE_READY)
+        gc.freeze()  # what was imported is no garbage
+        gc.set_threshold(20_000, 20, 20)  # a flow is a few objects without cycles
         self.reactor.run()
         self.attribution.close()
-
-
-def _queue(number: int, maximum: int, copy_range: int, *, fail_open: bool) -> Queue:
-    return Queue(
-        open_queue_socket(), number, copy_range=copy_range, maximum=maximum, fail_open=fail_open,
-        force_buffer=QUEUE_BUFFER,
-    )  # fmt: skip
-
-
-def remove_leftovers() -> str:
-    """Take away the table that a filter with policy closed left behind; in words, what was there."""
-    if remove_leftover():
-        return f"table inet {TABLE} is taken away; the network is as before"
-    return f"there is no table inet {TABLE}: nothing to take away"
 
 
 def _read(path: str) -> str:

@@ -51,3 +51,5 @@ class HostEngineOptions(NamedTuple):
     deadline: float
     supervisor: int
     """Its pid: flows of it and of what it started are not asked for."""
+    restarted: bool = False
+    """Whether an engine before it had the rules in force."""

@@ -27,7 +27,7 @@ SILENT_TCP, SILENT_OTHER, ALLOWED_AGAIN = 130.0, 30.0, 2.0
 its way to us."""
 SWEEP_INTERVAL = 2.0
 MOST_LOOKS = 500
-"""Reported flows whose sockets one sweep looks for."""
+"""Flows that one sweep asks the kernel about."""
 OUTBOUND, INBOUND = Direction.OUTBOUND, Direction.INBOUND
 
 
@@ -44,6 +44,7 @@ class FlowTable:
         self._fresh: list[HostFlow] = []
         self.memory = VerdictMemory()
         self._held_bytes = 0
+        self._to_look: list[HostFlow] = []
         reactor.call_later(SWEEP_INTERVAL, self._sweep)
 
     # Verdicts
@@ -138,27 +139,31 @@ class FlowTable:
             self._stage.closed(flow)
 
     def _sweep(self) -> None:
-        """End flows of which no packet tells: a program closed its socket while it waited, an entry timed out."""
+        """End flows of which no packet tells: a program closed its socket while it waited, an entry timed out.
+
+        Each look asks the kernel, so a sweep goes on where the last one stopped.
+        """
         self._reactor.call_later(SWEEP_INTERVAL, self._sweep)
         self._track_fresh()
         now = self._reactor.clock()
         self.memory.expire(now)
-        for flow in list({id(flow): flow for flow in self.flows.values()}.values()):
+        if not self._to_look:
+            self._to_look = list(dict.fromkeys((*self.tracked.values(), *self.flows.values())))
+        for _ in range(min(MOST_LOOKS, len(self._to_look))):
+            flow = self._to_look.pop()
             if now - flow.started_at > SWEEP_INTERVAL / 2 and flow.page is None and not self._is_there(flow):
-                self.end(flow)
-        for flow in list(self.tracked.values())[:MOST_LOOKS]:
-            if not (self._kernel.has_socket(flow) if flow.protocol_number in (TCP, UDP) else self._is_there(flow)):
                 self.counts(flow)
                 self.end(flow)
-            else:  # to the end of the order
-                self.tracked[flow.table_key] = self.tracked.pop(flow.table_key)
 
     def _is_there(self, flow: HostFlow) -> bool:
+        has_socket = flow.protocol_number in (TCP, UDP)
         if flow.stage is Stage.WAITING:
-            if flow.direction is INBOUND or flow.process is None or flow.protocol_number not in (TCP, UDP):
+            if flow.direction is INBOUND or flow.process is None or not has_socket:
                 return True
             return self._kernel.has_socket(flow)
-        return self._kernel.has_entry(flow.table_key)
+        if flow.stage is Stage.FREE and has_socket:
+            return self._kernel.has_socket(flow)
+        return flow.stage is Stage.ENDED or self._kernel.has_entry(flow.table_key)
 
     def closed_socket(self, protocol: int, local: tuple[bytes, int], remote: tuple[bytes, int]) -> None:
         """A socket was destroyed: the end of a flow that is tracked."""

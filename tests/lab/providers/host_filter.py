@@ -7,14 +7,16 @@ import time
 from typing import ClassVar
 
 from network_extension.content_filter import FilterControlProvider, FilterDataProvider, FilterPacketProvider
+from network_extension.filter_settings import FilterRule, FilterSettings
 from network_extension.filter_verdicts import (
     FLOW_BYTES_MAX,
+    FilterAction,
     FilterDataVerdict,
     FilterNewFlowVerdict,
     FilterPacketVerdict,
     FilterReportEvent,
 )
-from network_extension.rules import Direction
+from network_extension.rules import Direction, NetworkRule
 
 ALLOW, DROP, SILENT, PEEK_OUT, PAUSE, PEEK_IN, ALL_OUT, RAISE, NEVER, CALLS_OUT, REPORT, STUCK, KEPT, RECALL = range(
     7000, 7014
@@ -95,3 +97,11 @@ class PagesControl(FilterControlProvider):
 class NoLargePackets(FilterPacketProvider):
     def handle_packet(self, context, interface, direction, data):
         return FilterPacketVerdict.DROP if len(data) > 1000 else FilterPacketVerdict.ALLOW
+
+
+class NoLocalEight(FilterDataProvider):
+    """Loopback is asked for because of its rule, and what other rules do not name passes."""
+
+    async def start_filter(self):
+        rule = FilterRule(NetworkRule.destination_network("127.0.0.0", 8, "tcp", port=DROP), FilterAction.DROP)
+        await self.apply_settings(FilterSettings([rule], FilterAction.ALLOW))
