@@ -156,14 +156,12 @@ class Asking:
             rule = Rule(data["name"], action_of(table), conditions_of(table, _no_list), Place(place))
         except Misfit as misfit:
             raise ConfigurationError(f"this answer makes no rule: {misfit.text}") from None
-        text = f"{_duration_text(answer)}: {', '.join(map(str, rule.conditions))}"
-        if answer.duration == "ever":
-            problem = self._save(rule_text(data))
-            if problem:
-                text = f"for this run, as it cannot be kept for ever ({problem}): {text}"
+        duration = _duration_text(answer)
+        if answer.duration == "ever" and (problem := self._save(rule_text(data))):
+            duration = f"until the firewall stops, as it cannot be kept for ever ({problem})"
         self._session = [*(each for each in self._session if not _is_over(each, now)), rule][-MOST_SESSION_RULES:]
         self._make_index()
-        return text
+        return f"{duration}: {', '.join(map(str, rule.conditions))}"
 
     def _save(self, text: str) -> str:
         """Append to the file of answers; what is in the way, or ""."""
