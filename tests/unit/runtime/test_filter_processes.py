@@ -4,6 +4,7 @@ it does not. The test is the datapath."""
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import textwrap
@@ -279,3 +280,88 @@ class TestLife:
             """.replace("            ", ""),
         ).started()
         assert here.outcome(here.flow()) == FREE
+
+
+ANYTHING = """
+import random
+rng = random.Random(5)
+def any_data(self):
+    return self.rng.choice([
+        FilterDataVerdict.allow(), FilterDataVerdict.drop(), FilterDataVerdict.data(3, 5), FilterDataVerdict.data(0, 9),
+        FilterDataVerdict.data(100, FLOW_BYTES_MAX), FilterDataVerdict.pause(), FilterDataVerdict.need_rules(),
+        FilterDataVerdict.allow().reported(), "nonsense",
+    ])
+def any_new(self):
+    return self.rng.choice([
+        FilterNewFlowVerdict.allow(), FilterNewFlowVerdict.allow().reported(), FilterNewFlowVerdict.drop(),
+        FilterNewFlowVerdict.pause(), FilterNewFlowVerdict.need_rules(), FilterNewFlowVerdict.remediate("x"),
+        FilterNewFlowVerdict.filter_data(filter_outbound=True, peek_outbound=4),
+        FilterNewFlowVerdict.filter_data(filter_inbound=True, peek_inbound=FLOW_BYTES_MAX, filter_outbound=True),
+        FilterNewFlowVerdict.filter_data(filter_inbound=True, peek_inbound=4).with_statistics(3), None,
+    ])
+async def later(self, flow, verdict):
+    await asyncio.sleep(self.rng.random() / 100)
+    return verdict
+async def wake_up(self, flow):
+    for _ in range(3):
+        await asyncio.sleep(self.rng.random() / 50)
+        for work in (lambda: self.resume_flow(flow, self.any_new()), lambda: self.resume_flow(flow, self.any_data()),
+                     lambda: self.update_flow(flow, self.any_data(), self.rng.choice(list(Direction)))):
+            try:
+                work()
+            except ProviderError:
+                pass
+def answer(self, flow, verdict):
+    if self.rng.random() < 0.2:
+        self.spawn(self.wake_up(flow))
+    if self.rng.random() < 0.05:
+        raise OSError("just so")
+    return self.later(flow, verdict) if self.rng.random() < 0.2 else verdict
+def handle_new_flow(self, flow):
+    if flow.remote_endpoint.port == 9999:
+        self.log(f"{len(self._stage.flows.flows) - 1} flows are left")
+        return FilterNewFlowVerdict.drop()
+    return self.answer(flow, self.any_new())
+def handle_outbound_data(self, flow, offset, data):
+    return self.answer(flow, self.any_data())
+handle_inbound_data = handle_outbound_data
+def handle_outbound_data_complete(self, flow):
+    return self.answer(flow, self.rng.choice([FilterDataVerdict.allow(), FilterDataVerdict.drop(), self.any_data()]))
+handle_inbound_data_complete = handle_outbound_data_complete
+"""
+ANY_CONTROL = """FilterControlProvider
+async def handle_new_flow(self, flow):
+    await asyncio.sleep(0.001)
+    return FilterControlVerdict.allow() if flow.local_endpoint.port % 3 else FilterControlVerdict.updating_rules()
+"""
+
+
+def test_anything_goes_and_nothing_is_left(run: Callable[..., Run]) -> None:
+    """Two filters and a control provider that answer at random, and a datapath that does: neither end keeps a flow."""
+    here = run(ANYTHING, ANYTHING.replace("Random(5)", "Random(6)"), ANY_CONTROL, deadline=0.5).started()
+    rng = random.Random(7)
+    flows, closed = list[Flow](), set[int]()
+    for _ in range(300):
+        flows.append(here.flow(rng.choice([80, 443])))
+        for flow in rng.choices(flows, k=4):
+            direction = rng.choice([Direction.INBOUND, Direction.OUTBOUND])
+            what = rng.random()
+            if what < 0.7:
+                here.stage.received(flow, direction, rng.randbytes(rng.randint(1, 30)))
+            elif what < 0.8:
+                here.stage.ended(flow, direction)
+            elif what < 0.85:
+                here.stage.closed(flow)
+                closed.add(flow.id)
+        if rng.random() < 0.2:
+            here.driver.quiet(0.005)
+    here.driver.quiet(0.8)
+    assert [flow.id for flow in flows if not flow.told and flow.filter is None and flow.id not in closed] == []
+    for flow in flows:
+        here.stage.closed(flow)
+    assert not here.stage._flows and not here.stage._over and not here.stage._touched
+    assert here.outcome(here.flow(9999)) in (FREE, REFUSED)
+    here.until(lambda: any("0 flows are left" in line for line in here.lines))
+    here.driver.quiet(0.05)
+    assert all(not link.flows for link in here.stage._links.values())
+    assert [line for line in here.lines if " dead " in line] == []
