@@ -56,12 +56,12 @@ class Watcher(TransparentProxyProvider):
 class Browser:
     """A program that fetches a page, in a flow of its own, whenever it is told to; it runs until it is closed."""
 
-    def __init__(self, lab: NetLab, provider: Path) -> None:
+    def __init__(self, lab: NetLab, provider: Path, *options: str) -> None:
         loop = f'while read line; do curl -s -m 20 "http://{FAR4}:{PORT}/" || echo "curl: $?"; done'
         self.fetched = 0
         self._log = tempfile.TemporaryFile("w+")
         self.process: Popen[str] = lab.start(
-            "--json", "--provider", str(provider), "--", "sh", "-c", loop, stdin=PIPE, stderr=self._log
+            "--json", "--provider", str(provider), *options, "--", "sh", "-c", loop, stdin=PIPE, stderr=self._log
         )
 
     def fetch(self) -> str:
