@@ -16,6 +16,7 @@ class Mine(TransparentProxyProvider):
     def handle_new_flow(self, flow):
         return False
 """
+FILTER = "from network_extension import *\nclass Mine({}Provider):\n    {}\n"
 INVALID, NOT_FOUND, FAILED = ExitCode.PROVIDER_INVALID, ExitCode.PROVIDER_NOT_FOUND, ExitCode.PROVIDER_FAILED
 
 
@@ -35,6 +36,20 @@ def test_a_file_with_one_class(tmp_path: Path) -> None:
     spec = write(tmp_path, GOOD)
     assert type(load_provider(spec)).__name__ == "Mine"
     assert type(load_provider(spec + ":Mine")).__name__ == "Mine"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("FilterData", "def handle_new_flow(self, flow): pass"),
+        ("FilterData", "async def start_filter(self): await self.apply_settings(FilterSettings())"),
+        ("FilterPacket", "def handle_packet(self, context, interface, direction, data): pass"),
+        ("FilterControl", "def handle_remediation(self, flow): pass"),
+        ("FilterControl", "url_append_string_map = {'a': '&safe=1'}"),
+    ],
+)
+def test_filters(tmp_path: Path, kind: str, body: str) -> None:
+    assert type(load_provider(write(tmp_path, FILTER.format(kind, body)))).__name__ == "Mine"
 
 
 def test_a_module_and_a_neighbour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +110,11 @@ def test_a_module_and_a_neighbour(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             INVALID,
             "P is not of a kind that takes flows",
         ),
+        (FILTER.format("FilterData", "pass"), "", INVALID, r"define handle_new_flow\(self, flow\) in it"),
+        (FILTER.format("FilterPacket", "x = 1"), "", INVALID, r"define handle_packet\(self, context, interface, "),
+        (FILTER.format("FilterControl", "x = 1"), "", INVALID, "overrides nothing: define handle_new_flow"),
+        (FILTER.format("Filter", "x = 1"), "", INVALID, "derive it from .* FilterPacketProvider or FilterControlProv"),
+        (FILTER.format("FilterData", "x = 1"), ":FilterDataProvider", INVALID, "FilterDataProvider is only a base"),
     ],
 )
 def test_what_is_wrong_in_a_file(tmp_path: Path, source: str | bytes, suffix: str, code: ExitCode, text: str) -> None:
