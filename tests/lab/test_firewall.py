@@ -325,3 +325,31 @@ class TestSimpleFirewall:
         with running(lab, *self.EXAMPLE, "--config", f"ports=[{web.port}]") as program:
             assert not worked(get(program, web, "www.example.com"))
             wait_for(lambda: "refused <FilterFlow curl" in said(program), 5)
+
+
+def test_a_flood_of_questions(lab: NetLab, folder: Folder, web: Web) -> None:
+    """2,000 flows that nobody answers: those over the bound get the policy at once, and what is allowed still flows."""
+    folder.rules(f'default = "ask"\n[ask]\ndeadline = 2\n[[rule]]\naction = "allow"\nport = {web.port}\n')
+    with running(lab, *folder.arguments()) as program:
+        status, output, complaints = program.call("run", ["/usr/bin/python3", "-c", FLOOD])
+        assert status == 0, complaints
+        assert output == b"2000\n"
+        assert "too many flows wait for answers already" in said(program)
+        assert worked(get(program, web, "www.example.com"))
+
+
+FLOOD = f"""
+import errno, selectors, socket
+selector, refused = selectors.DefaultSelector(), 0
+for number in range(2000):
+    sock = socket.socket()
+    sock.setblocking(False)
+    sock.connect_ex(("{FAR4}", 10000 + number))
+    selector.register(sock, selectors.EVENT_WRITE)
+    while len(selector.get_map()) > 400 or (number == 1999 and selector.get_map()):
+        for key, _ in selector.select():
+            refused += key.fileobj.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
+            selector.unregister(key.fileobj)
+            key.fileobj.close()
+print(refused)
+"""
