@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ import pytest
 from tests.netlab import FAR4, NEAR4, NetLab, wait_for
 
 from .echo_server import EchoServer
-from .host_filter import ALLOW, DROP, KEPT, PROVIDER, RECALL, RunningFilter, attempt, near_socket
+from .host_filter import ALLOW, DROP, KEPT, PAUSE, PROVIDER, RECALL, RunningFilter, attempt, near_socket
 
 pytestmark = pytest.mark.lab
 
@@ -24,7 +25,7 @@ def served() -> Iterator[NetLab]:
     with ExitStack() as stack:
         stack.callback(lab.close)
         lab.near.run("ping", "-c", "1", "-i", "0.2", "-W", "3", FAR4)
-        for port in (ALLOW, DROP, KEPT, RECALL):
+        for port in (ALLOW, DROP, KEPT, PAUSE, RECALL):
             stack.enter_context(EchoServer(lab, port))
         yield lab
 
@@ -80,13 +81,15 @@ def test_names_are_known_before_the_flow(served: NetLab, tmp_path: Path) -> None
 
 def test_a_flow_that_was_allowed_is_dropped_later(served: NetLab, tmp_path: Path) -> None:
     """`update_flow` at any time: the program's connection breaks at once, and so does the server's."""
-    with RunningFilter(served, tmp_path / "log"), near_socket(served) as kept:
+    with RunningFilter(served, tmp_path / "log") as running, near_socket(served) as kept:
         kept.connect((FAR4, KEPT))
         kept.sendall(b"works")
         assert kept.recv(100) == b"works"
         assert attempt(served, RECALL) == "echoed"
         with pytest.raises(OSError, match=r"reset|abort"):
             kept.recv(100)
+        record = running.decision(KEPT, "dropped")
+        assert (record["by"], record["process"]["pid"]) == ("update_flow", os.getpid())
 
 
 def test_block_page(served: NetLab, tmp_path: Path) -> None:
@@ -137,3 +140,21 @@ def test_rules_for_loopback(served: NetLab, tmp_path: Path) -> None:
         assert "DROP" in running.decision(DROP, "dropped")["reason"].upper()
         listener.close()
         assert attempt(served, ALLOW) == "echoed"
+
+
+def test_flows_without_a_last_word_are_told_at_the_end(served: NetLab, tmp_path: Path) -> None:
+    """A paused flow, and the end of the filter: policy open lets it go, and the log says so."""
+    with near_socket(served) as paused:
+        with RunningFilter(served, tmp_path / "log") as running:
+            paused.setblocking(False)
+            paused.connect_ex((FAR4, PAUSE))
+            assert attempt(served, ALLOW) == "echoed"
+        assert running.decision(PAUSE)["outcome"] == "passed"
+        assert running.events("summary")[0]["flows"] == 2
+
+
+def test_others_who_use_our_bits(served: NetLab, tmp_path: Path) -> None:
+    with RunningFilter(served, tmp_path / "log") as running, near_socket(served) as marked:
+        marked.setsockopt(socket.SOL_SOCKET, 36, 0x70000001)  # SO_MARK: seven is no state of ours
+        marked.connect((FAR4, ALLOW))
+        assert "--mark-mask" in running.said("not ours")["text"]

@@ -20,7 +20,7 @@ class HostFilterLog(FlowLog):
 
     def decided(self, flow: HostFlow) -> None:
         """What becomes of a flow is final."""
-        outcome = flow.outcome = flow.filter.outcome if flow.filter is not None else flow.outcome or "allowed"
+        outcome = flow.outcome = flow.outcome or (flow.filter.outcome if flow.filter is not None else "") or "allowed"
         self.totals[outcome] = self.totals.get(outcome, 0) + 1
         if self.mode == LINES:
             self._line(decision_words(flow, outcome))

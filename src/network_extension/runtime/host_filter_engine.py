@@ -67,7 +67,7 @@ class HostEngine:
         self.describer.names.learn_hosts_file(_read("/etc/hosts"))
         self.rules = HostRules(options, self.describer, lambda: self.stage.wants_loopback)
         self.flows: HostFlows | None = None
-        self._overflows = 0
+        self._overflows = self._foreign = 0
         self.reactor.register(control.fileno(), READ, self._told)
 
     # Into force
@@ -82,7 +82,7 @@ class HostEngine:
         flows = self.flows = HostFlows(
             self.reactor, self.queue, self.stage, self.kernel, options.policy, offer=options.established == "offer"
         )
-        flows.describe = self._describe
+        flows.describe, flows.told = self._describe, self._told_late
         self.kernel.socket_closed = flows.closed_socket
         self.stage.update_forgotten = flows.update_forgotten
         self.reactor.register(self.queue.fileno(), READ, flows.packets)
@@ -130,6 +130,13 @@ class HostEngine:
             flow.outcome, flow.by = "allowed", "nobody: there is no filter"
             self.log.decided(flow)
         return False
+
+    def _told_late(self, flow: HostFlow) -> None:
+        """A decision that does not come by way of the stage."""
+        if not self.log.is_quiet:
+            if flow.filter is None:
+                self.describer.describe(flow, HeldPacket(0, b"", 0))
+            self.log.decided(flow)
 
     # Supervisor and providers
 
@@ -188,6 +195,13 @@ class HostEngine:
             means = "their flows pass" if self._options.policy is not Policy.CLOSED else "their packets are dropped"
             self.log.event("queue", f"packet queue: full {new} times since the last look; {means}", overflows=new)
         self.describer.forget_interfaces()
+        if not self._foreign and (count := self.rules.foreign()):
+            self._foreign = count
+            text = (
+                f"{count} packets bear marks in our bits {self._options.mark_mask:#x} that are not ours: somebody else"
+                " uses them, and such packets are not asked about; choose other bits with --mark-mask"
+            )
+            self.log.event("marks", text, packets=count)
         self.reactor.call_later(WATCH_INTERVAL, self._watch)
 
     def _finish(self) -> None:

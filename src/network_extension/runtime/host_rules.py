@@ -117,6 +117,10 @@ class HostRules:
             f" programs by {programs}, {checked}"
         )
 
+    def foreign(self) -> int:
+        """Packets so far that bore marks of somebody else in our bits."""
+        return self._ruleset.counters().get("foreign", 0) if self._ruleset is not None else 0
+
     def remove(self) -> bool:
         """Take the rules away, whatever the policy; whether there were any."""
         if self._ruleset is None:

@@ -43,6 +43,9 @@ class FlowTable:
         """Allowed for good, and filters want reports of them."""
         self._fresh: list[HostFlow] = []
         self.memory = VerdictMemory()
+        self.told: Callable[[HostFlow], None] = lambda flow: None
+        """Called with flows whose end the stage does not tell: those left at the end, those cut when the stage had
+        forgotten them."""
         self._held_bytes = 0
         self._to_look: list[HostFlow] = []
         reactor.call_later(SWEEP_INTERVAL, self._sweep)
@@ -181,5 +184,8 @@ class FlowTable:
                     self._decide(packet, FlowMark.ALLOWED)
                 else:
                     self.queue.decide(packet.id, DROP)
+            if flow.filter is not None and not flow.filter.is_final:
+                flow.outcome, flow.reason = ("passed" if self._is_open else "dropped"), "the filter ended"
+                self.told(flow)
             self._forget(flow)
         self.queue.flush()

@@ -51,7 +51,7 @@ class FakeQueue:
 class FakeStage:
     """Notes what it hears; `on_admit` decides."""
 
-    has_filters = True
+    has_filters, is_final = True, False
 
     def __init__(self) -> None:
         self.admitted: list[HostFlow] = []
