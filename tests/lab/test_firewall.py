@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import ssl
 import subprocess
 import tempfile
@@ -17,9 +18,10 @@ from typing import Any
 
 import pytest
 
-from tests.netlab import FAR4, REPOSITORY, NetLab, wait_for
+from tests.netlab import FAR4, NEAR4, REPOSITORY, NetLab, wait_for
 
 from .echo_server import EchoServer
+from .host_filter import RunningFilter
 from .program import Program, running
 
 pytestmark = pytest.mark.lab
@@ -325,6 +327,42 @@ class TestSimpleFirewall:
         with running(lab, *self.EXAMPLE, "--config", f"ports=[{web.port}]") as program:
             assert not worked(get(program, web, "www.example.com"))
             wait_for(lambda: "refused <FilterFlow curl" in said(program), 5)
+
+
+def test_before_a_whole_machine(lab: NetLab, folder: Folder, web: Web, tmp_path: Path) -> None:
+    """`netext filter`: a rule by program, one by our own port, and a question that another user's terminal answers."""
+    folder.rules(
+        'default = "ask"\n[ask]\ndeadline = 20\n'
+        '[[rule]]\nname = "not root"\naction = "deny"\nprogram = "/**/curl"\nuser = "root"\n'
+        '[[rule]]\nname = "our port"\naction = "drop"\ndirection = "inbound"\nport = 4444\n'
+        '[[rule]]\naction = "allow"\ndirection = "inbound"\n'
+    )
+    url = f"http://{FAR4}:{web.port}/"
+    with RunningFilter(lab, tmp_path / "log", "--user", "nobody", *folder.arguments(), provider=SPEC) as filters:
+        assert lab.near.run("curl", "-sS", "-m", "5", url).returncode == 7
+        assert filters.decision(web.port)["by"] == "Firewall"
+        filters.said("deny by rule 'not root'")
+        curl = lab.near.start("curl", "-sS", "-m", "20", url, user=True)
+        (question,) = wait_for(lambda: questions(folder), 10, "a question")
+        assert (question["uid"], question["host"], question["port"]) == (NOBODY, None, web.port)
+        assert ask("--socket", folder.socket, "--answer", question["id"], "allow", "--for", "15m").startswith(
+            "allow for 15m"
+        )
+        assert curl.communicate(timeout=20)[0] == "the page"
+        assert lab.near.run("curl", "-sS", "-m", "5", url, user=True).stdout == "the page"
+        assert not reaches(lab, 4444)
+        assert reaches(lab, 4445)
+
+
+def reaches(lab: NetLab, port: int) -> bool:
+    """Whether a connection from `far` to that port of `near` comes to be within a second."""
+    listener = lab.in_host(lab.near, lambda: socket.create_server((NEAR4, port)))
+    with listener, lab.in_host(lab.far, socket.socket) as far:
+        far.settimeout(1)
+        try:
+            return bool(far.connect_ex((NEAR4, port)) == 0)
+        except TimeoutError:
+            return False
 
 
 def test_a_flood_of_questions(lab: NetLab, folder: Folder, web: Web) -> None:
