@@ -32,7 +32,7 @@ from ..core.filter_steps import (
     Report,
 )
 from ..core.flow_decision import Policy, Trouble
-from ..core.packet_heads import address_bytes
+from ..core.packet_heads import address_bytes, address_text
 from ..core.rule_matching import FlowFacts
 from ..filter_verdicts import FilterVerdict
 from ..linux.reactor import Reactor
@@ -49,6 +49,7 @@ from .wire import WireError
 __all__ = ["CONTROL", "DATA", "PACKET", "FilterStage", "FilteredFlow"]
 
 OUTBOUND, INBOUND = Direction.OUTBOUND, Direction.INBOUND
+_PROTOCOL_NAMES = {TCP: "tcp", UDP: "udp"}
 _RULE_PROTOCOL = {TCP: Protocol.TCP, UDP: Protocol.UDP}
 _UPDATES = {
     filter_wire.UPDATE_ANY: Direction.ANY,
@@ -208,13 +209,22 @@ class FilterStage(FilterAppeal):
         verdict = verdict._replace(url_map_key="")
         watch = self._flows.get(answer.number)
         if watch is None or watch.flow.filter is None or watch.flow.key != key:
-            self.update_forgotten(key, verdict, direction)
+            if self.update_forgotten(key, verdict, direction):
+                self._say_updated(link, key, verdict)
             return
         try:
             steps = watch.flow.filter.update(link.slot.index, verdict, direction, self._reactor.clock())
         except FilterMisuse:
             return
         self._carry_out(watch.flow, steps)
+
+    def _say_updated(self, link: FilterLink, key: FlowKey, verdict: FilterVerdict) -> None:
+        """The flow's own line has been written long ago."""
+        protocol, source, port, destination, remote_port = key
+        ends = f"{address_text(source)}:{port} → {address_text(destination)}:{remote_port}"
+        name, kind = link.slot.name, verdict.kind.value
+        text = f"filter {name}: update_flow: {kind}: {_PROTOCOL_NAMES.get(protocol, protocol)} {ends}"
+        self._log("filter", text, provider=name, verdict=kind, flow=ends)
 
     def _failed(self, link: FilterLink, answer: Answer, flow: FilteredFlow, decision: FlowFilter) -> None:
         self._troubled(link, flow, Trouble.RAISED, answer.text)

@@ -355,6 +355,7 @@ class TestData:
         judge.sends(w.pack_forgotten(1, FilterDataVerdict.drop(), named))
         stage.driver.until(lambda: asked)
         assert asked == [(flow.key, FilterDataVerdict.drop(), Direction.ANY)]
+        assert stage.lines == ["filter p0: update_flow: drop: tcp 10.0.0.1:40001 → 192.0.2.1:80"]
 
     def test_an_update_of_a_flow_that_another_filter_has(self, make: Callable[..., Stage]) -> None:
         stage = make(DATA, DATA).greeted()
