@@ -161,7 +161,7 @@ class FlowInspection(FlowStanding):
         if effect is None:
             return self.trouble(slot.index, Trouble.RAISED, f"{verdict.kind.value} is no answer of {what}", now)
         if effect is Effect.CONTROL:
-            return self._need_rules(position, question, direction, now)
+            return self._pump_all(now, self._need_rules(position, question, direction, now))
         self._note_reports(position, verdict, FilterReportEvent.DATA_DECISION, steps)
         if effect is Effect.END:
             return self._end_by(slot, verdict, what, steps)

@@ -299,6 +299,28 @@ class TestPauses:
             count=2,
         )
 
+    def test_what_waited_moves_even_if_the_resume_decides_nothing(self) -> None:
+        plays(
+            """
+            >> new flow
+            << F0? new flow
+            >> F0: looks out 1
+            << F1? new flow
+            >> F1: looks in 1
+            << open, both held
+            >> in: a
+            << F1? in at 0: a
+            >> out: b
+            << F0? out at 0: b
+            >> F0: pause
+            >> F1: allow
+            >> F0 resumes: need rules
+            << control of F0?
+            << in is free
+            """,
+            count=2,
+        )
+
     def test_deadlines_begin_anew_after_it(self) -> None:
         f = flow(policy=Policy.CLOSED)
         plays(
