@@ -82,7 +82,9 @@ class HostEngine:
         flows = self.flows = HostFlows(
             self.reactor, self.queue, self.stage, self.kernel, options.policy, offer=options.established == "offer"
         )
-        flows.describe, flows.told = self._describe, self._told_late
+        flows.describe = self._describe
+        if not self.log.is_quiet:
+            flows.told = self.log.decided
         self.kernel.socket_closed = flows.closed_socket
         self.stage.update_forgotten = flows.update_forgotten
         self.reactor.register(self.queue.fileno(), READ, flows.packets)
@@ -130,13 +132,6 @@ class HostEngine:
             flow.outcome, flow.by = "allowed", "nobody: there is no filter"
             self.log.decided(flow)
         return False
-
-    def _told_late(self, flow: HostFlow) -> None:
-        """A decision that does not come by way of the stage."""
-        if not self.log.is_quiet:
-            if flow.filter is None:
-                self.describer.describe(flow, HeldPacket(0, b"", 0))
-            self.log.decided(flow)
 
     # Supervisor and providers
 

@@ -44,8 +44,7 @@ class FlowTable:
         self._fresh: list[HostFlow] = []
         self.memory = VerdictMemory()
         self.told: Callable[[HostFlow], None] = lambda flow: None
-        """Called with flows whose end the stage does not tell: those left at the end, those cut when the stage had
-        forgotten them."""
+        """Called with flows that are left when the session ends, and what became of them."""
         self._held_bytes = 0
         self._to_look: list[HostFlow] = []
         reactor.call_later(SWEEP_INTERVAL, self._sweep)

@@ -150,7 +150,6 @@ class HostVerdicts(FlowTable):
         if verdict.kind is not VerdictKind.DROP or self._kernel.state(key) is None:
             return False
         flow = HostFlow(self, 0, key, direction, self._reactor.clock(), 0)
-        flow.stage, flow.outcome, flow.by = Stage.FREE, "dropped", "update_flow"
-        self.told(flow)
+        flow.stage = Stage.FREE
         self._drop_carried(flow, verdict.silent, [])
         return True
