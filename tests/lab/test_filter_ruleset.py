@@ -24,6 +24,7 @@ from network_extension.linux.filter_ruleset import (
     remove_leftover,
 )
 from network_extension.linux.nfqueue import HeldPacket
+from network_extension.linux.socket_end import end_connection
 from tests.netlab import FAR4, NEAR4, NEAR6, Host, NetLab, wait_for
 
 from .filtering import TCP, UDP, Filtering, always, connection, exchange, filtering, key_of, make, nft, server
@@ -235,7 +236,7 @@ def test_an_allowed_flow_is_ended_later_at_both_ends(lab: NetLab) -> None:
             assert conntrack.ConntrackTable(netlink).set_mark(key, FlowMark.REFUSED << MARK_SHIFT, MARK_MASK)
             diag = lab.in_host(lab.near, lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4))
             sockets = sock_diag.SocketTable(diag)
-            assert sockets.destroy(socket.IPPROTO_TCP, (key[1], key[2]), (key[3], key[4]))
+            assert end_connection(sockets, (key[1], key[2]), (key[3], key[4]))
             sockets.close()
             with pytest.raises(ConnectionAbortedError):
                 sock.recv(1)

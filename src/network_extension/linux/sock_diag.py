@@ -1,4 +1,4 @@
-"""Sockets of a network namespace: whose is one (inet_diag), when is it closed (destroy events), and ending one.
+"""Sockets of a network namespace: whose is one (inet_diag), and when is it closed (destroy events).
 
 Both ask over NETLINK_SOCK_DIAG (sock_diag(7)) through a socket that was made in that namespace. Packets are decoded by
 plain functions, which take any bytes.
@@ -10,15 +10,13 @@ ten sockets as with ten thousand, other than reading /proc/net/udp.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
 from typing import NamedTuple
 
-from ..errors import DatapathError
-from .netlink import NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, error_number, message, messages
+from .netlink import NLM_F_REQUEST, NLMSG_ERROR, message, messages
 
-NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, SOCK_DESTROY = 4, 20, 21
+NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20
 SKNLGRP_INET_TCP_DESTROY, SKNLGRP_INET6_TCP_DESTROY = 1, 3
 SKNLGRP_INET_UDP_DESTROY, SKNLGRP_INET6_UDP_DESTROY = 2, 4
 SOL_NETLINK, NETLINK_ADD_MEMBERSHIP = 270, 1
@@ -80,12 +78,6 @@ def lookup_message(sequence: int, protocol: int, local: SocketAddress, remote: S
     return message(SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, sequence, _request(protocol, source, destination))
 
 
-def destroy_message(sequence: int, protocol: int, local: SocketAddress, remote: SocketAddress) -> bytes:
-    """The request that ends the socket at `local` that speaks with `remote`, both as it sees them."""
-    body = _request(protocol, local, remote)
-    return message(SOCK_DESTROY, NLM_F_REQUEST | NLM_F_ACK, sequence, body)
-
-
 def _request(protocol: int, source: SocketAddress, destination: SocketAddress) -> bytes:
     family = socket.AF_INET if len(source[0]) == 4 else socket.AF_INET6
     return b"".join(
@@ -141,23 +133,6 @@ class SocketTable:
         except OSError:
             return None
 
-    def destroy(self, protocol: int, local: SocketAddress, remote: SocketAddress) -> bool:
-        """End a program's socket from outside; whether there was one.
-
-        Its program sees ECONNABORTED, and of TCP the other end gets a reset, which the kernel sends by the usual way:
-        rules must let it out. Needs CAP_NET_ADMIN. Raises DatapathError if the kernel cannot (CONFIG_INET_DIAG_DESTROY)
-        or does not answer.
-        """
-        self._sequence = sequence = self._sequence + 1 & 0xFFFFFFFF
-        try:
-            self.socket.send(destroy_message(sequence, protocol, local, remote))
-            while True:
-                for kind, number, body in messages(self.socket.recv(4096)):
-                    if number == sequence and kind == NLMSG_ERROR:
-                        return _destroyed(error_number(body))
-        except OSError as error:
-            raise DatapathError(f"ending a socket: {error.strerror}", errno=error.errno, object="socket") from error
-
     @staticmethod
     def _answer(kind: int, protocol: int, body: memoryview, listeners: bool) -> SocketInfo | None:
         if kind == NLMSG_ERROR:
@@ -170,14 +145,6 @@ class SocketTable:
     def close(self) -> None:
         """Close the socket."""
         self.socket.close()
-
-
-def _destroyed(number: int) -> bool:
-    if number == errno.ENOENT:
-        return False
-    if number:
-        raise DatapathError(f"ending a socket: {os.strerror(number)}", errno=number, object="socket")
-    return True
 
 
 class DestroyEvents:

@@ -13,15 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from network_extension.errors import DatapathError
-from network_extension.linux.netlink import NLMSG_ERROR, message
+from network_extension.linux.netlink import message
 from network_extension.linux.sock_diag import (
     NETLINK_SOCK_DIAG,
     SOCK_DIAG_BY_FAMILY,
     DestroyEvents,
     SocketInfo,
     SocketTable,
-    destroy_message,
     lookup_message,
     parse_events,
     parse_socket,
@@ -133,49 +131,6 @@ def pair() -> tuple[socket.socket, socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         client = socket.create_connection(server.getsockname())
         return client, server.accept()[0]
-
-
-def test_ending_sockets_is_asked_for_by_their_own_addresses() -> None:
-    """A struct inet_diag_req_v2, source first, for UDP as well (udp_diag_destroy() in net/ipv4/udp_diag.c)."""
-    for protocol in (TCP, UDP):
-        data = destroy_message(7, protocol, (LOCAL, 1), (FAR, 2))
-        assert data[4:12] == struct.pack("=HHI", 21, 5, 7)
-        assert data[16:18] == bytes([2, protocol])
-        assert (data[24:28], data[28:32], data[44:48]) == (b"\0\1\0\2", LOCAL, FAR)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="ending a program's socket needs CAP_NET_ADMIN: run as root")
-def test_a_tcp_socket_is_ended_from_outside(table: SocketTable) -> None:
-    client, accepted = pair()
-    with client, accepted:
-        ends = [(LOCAL, end.getsockname()[1]) for end in (client, accepted)]
-        assert not table.destroy(TCP, ends[0], (FAR, 9)), "no such socket"
-        assert table.destroy(TCP, ends[0], ends[1])
-        with pytest.raises(ConnectionAbortedError):
-            client.recv(1)
-        accepted.settimeout(5)
-        with pytest.raises(ConnectionResetError):
-            accepted.recv(1)
-        assert not table.destroy(TCP, ends[0], ends[1]), "it has gone"
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="ending a program's socket needs CAP_NET_ADMIN: run as root")
-def test_a_connected_udp_socket_is_ended_from_outside(table: SocketTable) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.connect(("127.0.0.1", 9))
-        assert table.destroy(UDP, (LOCAL, sock.getsockname()[1]), (LOCAL, 9))
-        sock.settimeout(5)
-        with pytest.raises(ConnectionAbortedError):
-            sock.recv(1)
-
-
-def test_who_may_not_end_sockets_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs:
-        theirs.send(message(NLMSG_ERROR, 0, 1, struct.pack("=i", -errno.EPERM)))
-        with pytest.raises(DatapathError, match="Operation not permitted") as caught:
-            SocketTable(ours).destroy(TCP, (LOCAL, 1), (FAR, 1))
-        assert caught.value.errno == errno.EPERM
 
 
 def test_a_late_answer_is_not_taken_for_the_next(table: SocketTable) -> None:
