@@ -87,15 +87,18 @@ class FilterAppeal(FilterWatch):
         flow.by, flow.reason = step.by, decision.reason
         flow.filter_drop(False, self._remediation.redirect(self._maps(step.index), step.map_key, flow.url))
 
-    def _waits_for_request(self, flow: FilteredFlow, decision: FlowFilter, verdict: FilterVerdict) -> bool:
-        """Whether a page is asked for before the program's request has been seen."""
-        may_come = flow.protocol_number == TCP and flow.direction is Direction.OUTBOUND and flow.url is None
-        return may_come and asks_for_page(verdict) and not decision.outcome
+    def _waits_for_request(self, flow: FilteredFlow, verdict: FilterVerdict) -> bool:
+        """Whether a page is asked for before the program's request has been seen whole."""
+        if not asks_for_page(verdict) or flow.url is not None or self._flows[flow.id].sniffed:
+            return False
+        return flow.protocol_number == TCP and flow.direction is Direction.OUTBOUND
 
-    def _wait_or_go(self, flow: FilteredFlow, index: int, waiting: FilterVerdict | None, steps: list[Step]) -> None:
+    def _wait_or_go(
+        self, flow: FilteredFlow, index: int, waiting: FilterVerdict | None, steps: list[Step], method: str
+    ) -> None:
         if waiting is not None:
             watch = self._flows[flow.id]
-            watch.stand_in = StandIn(index, waiting, self._reactor.clock() + self._longest_stand_in)
+            watch.stand_in = StandIn(index, waiting, self._reactor.clock() + self._longest_stand_in, method)
         self._carry_out(flow, steps)
 
     def _stand_in(self, watch: FlowWatch, decision: FlowFilter, step: AskData) -> None:
@@ -110,7 +113,7 @@ class FilterAppeal(FilterWatch):
     def _end_stand_in(self, watch: FlowWatch, decision: FlowFilter) -> None:
         """The request is there, or there is none."""
         assert watch.stand_in is not None
-        (index, verdict, _), watch.stand_in = watch.stand_in, None
+        (index, verdict, _, method), watch.stand_in = watch.stand_in, None
         flow, maps, now = watch.flow, self._maps(index), self._reactor.clock()
         if is_appended(maps.append_strings, verdict, flow.url):
             self._carry_out(flow, decision.update(index, _ALLOW, Direction.ANY, now))
@@ -121,7 +124,7 @@ class FilterAppeal(FilterWatch):
         else:
             watch.page = self._remediation.redirect(maps, verdict.url_map_key, flow.url)
         steps = decision.update(index, _DROP, Direction.ANY, now)
-        decision.reason = f"handle_new_flow: {verdict.kind.value}"
+        decision.reason = f"{method}: {verdict.kind.value}"
         if watch.page is None:
             decision.reason += ", which only plain HTTP can be"
         else:

@@ -15,13 +15,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..filter_verdicts import FilterVerdict, VerdictKind
+from ..filter_verdicts import FLOW_BYTES_MAX, FilterVerdict, VerdictKind
 from .filter_hello import ControlMaps
 from .filter_pages import block_page, redirect, remediation_url
 
 MOST_URLS = 1024
 LONGEST_STAND_IN = 5.0
 _ASKS_FOR_PAGE = (VerdictKind.REMEDIATE, VerdictKind.URL_APPEND_STRING)
+SHOW_MORE = FilterVerdict(VerdictKind.DATA, peek_bytes=FLOW_BYTES_MAX)
 HOLD_ALL = FilterVerdict(
     VerdictKind.FILTER_DATA, filter_inbound=True, peek_inbound=1, filter_outbound=True, peek_outbound=1
 )
@@ -33,6 +34,8 @@ class StandIn(NamedTuple):
     slot: int
     verdict: FilterVerdict
     until: float
+    method: str
+    """The filter's, which asked for the page."""
 
 
 class Remediation:

@@ -40,6 +40,7 @@ from ..rules import Direction, Protocol
 from . import filter_wire
 from .filter_appeal import FilterAppeal, hold_all
 from .filter_link import FilterLink
+from .filter_remediation import SHOW_MORE
 from .filter_roster import CONTROL, DATA, PACKET
 from .filter_wire import Answer, ForgottenFlow, forgotten_flow, verdict_of
 from .filtered_flow import Access, FilteredFlow, FlowWatch
@@ -174,20 +175,23 @@ class FilterStage(FilterAppeal):
 
     def _new_answered(self, link: FilterLink, answer: Answer, flow: FilteredFlow, decision: FlowFilter) -> None:
         index, verdict = link.slot.index, verdict_of(answer)
-        waits = self._waits_for_request(flow, decision, verdict)
+        waits = self._waits_for_request(flow, verdict)
         steps = decision.answer_new_flow(index, hold_all(verdict) if waits else verdict, self._reactor.clock())
-        self._wait_or_go(flow, index, verdict if waits else None, steps)
+        self._wait_or_go(flow, index, verdict if waits else None, steps, "handle_new_flow")
 
     def _resumed(self, link: FilterLink, answer: Answer, flow: FilteredFlow, decision: FlowFilter) -> None:
         index, verdict = link.slot.index, verdict_of(answer)
-        waits = self._waits_for_request(flow, decision, verdict)
-        steps = decision.resume(index, hold_all(verdict) if waits else verdict, self._reactor.clock())
-        self._wait_or_go(flow, index, verdict if waits else None, steps)
+        waits = self._waits_for_request(flow, verdict)
+        instead = SHOW_MORE if decision.outcome else hold_all(verdict)
+        steps = decision.resume(index, instead if waits else verdict, self._reactor.clock())
+        self._wait_or_go(flow, index, verdict if waits else None, steps, "resume_flow")
 
     def _data_answered(self, link: FilterLink, answer: Answer, flow: FilteredFlow, decision: FlowFilter) -> None:
         direction = OUTBOUND if answer.op == filter_wire.DATA_OUT else INBOUND
-        now = self._reactor.clock()
-        self._carry_out(flow, decision.answer_data(link.slot.index, direction, verdict_of(answer), now))
+        index, verdict = link.slot.index, verdict_of(answer)
+        waits = direction is OUTBOUND and self._waits_for_request(flow, verdict)
+        steps = decision.answer_data(index, direction, SHOW_MORE if waits else verdict, self._reactor.clock())
+        self._wait_or_go(flow, index, verdict if waits else None, steps, "handle_outbound_data")
 
     def _complete_answered(self, link: FilterLink, answer: Answer, flow: FilteredFlow, decision: FlowFilter) -> None:
         direction = OUTBOUND if answer.op == filter_wire.COMPLETE_OUT else INBOUND

@@ -498,6 +498,21 @@ class TestPages:
         stage.driver.until(lambda: ("drop", False) in flow.told)
         assert flow.page is not None and b"<a " not in flow.page
 
+    @pytest.mark.parametrize("resumed", [False, True])
+    def test_one_in_answer_to_half_a_request(self, stage: Stage, judge: Filter, resumed: bool) -> None:
+        flow = stage.flow()
+        judge.says(w.NEW, 1, SHOW_OUT)
+        stage.until_told(flow, ("open", False, True))
+        stage.stage.received(flow, OUT, REQUEST[:20])
+        if resumed:
+            judge.says(w.DATA_OUT, 1, FilterDataVerdict.pause())
+        judge.says(w.RESUME if resumed else w.DATA_OUT, 1, FilterDataVerdict.remediate("url"))
+        stage.driver.quiet(0.02)
+        assert ("drop", False) not in flow.told
+        stage.stage.received(flow, OUT, REQUEST[20:])
+        stage.driver.until(lambda: ("drop", False) in flow.told)
+        assert flow.page is not None and "remediate" in flow.reason and stage.left == (0, 0)
+
     @pytest.mark.parametrize("what", ["tls", "server first", "end", "udp", "nothing"])
     def test_what_is_no_http_is_dropped(self, make: Callable[..., Stage], what: str) -> None:
         stage = make(DATA, CONTROL, deadline=0.1).greeted()
