@@ -32,6 +32,7 @@ class FilteredView:
         "id",
         "interface",
         "is_admitted",
+        "is_strict",
         "key",
         "name_source",
         "process",
@@ -52,7 +53,8 @@ class FilteredView:
         self.process: ProcessInfo | None = None
         self.filter: FlowFilter | None = None
         self.by = self.reason = ""
-        self.is_admitted = False
+        self.is_admitted = self.is_strict = False
+        """Strict: what should be shown and cannot be ends the flow (policy closed)."""
         self.silent: bool | None = None
         """How it was dropped; None: it was not."""
         self.gates: DatagramGates | None = None
@@ -100,6 +102,15 @@ class FilteredView:
         """Bytes to and from the program so far."""
         counts: tuple[int, int] = self.flow.interceptor.counts(self)
         return counts
+
+    def cannot_be_shown(self) -> None:
+        """A filter wants to see what goes between the program and a provider that has the program's own socket."""
+        if self.is_strict:
+            self.by, self.reason = (
+                "policy",
+                "its provider has the program's socket: bytes cannot be shown; policy closed",
+            )
+            self.filter_drop(False, None)
 
     def decided(self) -> None:
         """What becomes of it is final."""

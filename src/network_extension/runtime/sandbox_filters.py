@@ -54,6 +54,7 @@ class SandboxFilters:
     def admit(self, flow: InterceptedFlow) -> None:
         """A new flow; what the filters say comes back by its view."""
         view = flow.view = FilteredView(flow, flow.id, flow.key)
+        view.is_strict = self._engine.policy is Policy.CLOSED
         view.host, view.name_source, view.process = flow.host, flow.name_source, flow.process
         self.stage.admit(view)
 
@@ -63,7 +64,7 @@ class SandboxFilters:
         far = address_bytes(peer[0]), peer[1]
         key = (protocol, *far, source, port) if direction is Direction.INBOUND else (protocol, source, port, *far)
         view = flow.views[peer] = FilteredView(flow, self._engine.pipeline.next_number(), key, direction)
-        view.process = flow.process
+        view.process, view.is_strict = flow.process, self._engine.policy is Policy.CLOSED
         self._engine.describe_peer(view)
         self.stage.admit(view)
         return view

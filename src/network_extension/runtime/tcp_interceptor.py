@@ -52,6 +52,8 @@ HANDSHAKE_TIMEOUT = 5.0  # both ends are this kernel: a handshake that takes lon
 _TCP_INFO_SENT = struct.Struct("=QQ")
 SPARE_DESCRIPTORS = 128
 """Kept for what is not a TCP flow: datagrams, names, pipes, channels. At most half of what there is."""
+MOST_ENDINGS = 256
+"""Programs' sockets that are kept for a page or for silence after a filter has dropped their flows."""
 SWEEP_INTERVAL = 2.0
 SILENCE = 150.0
 """Seconds for which the SYNs of a connection that timed out stay unanswered; tcp_syn_retries of 6 make 127 s."""
@@ -466,7 +468,10 @@ class TCPInterceptor:
     def hold(self, view: FilteredView, direction: Direction) -> None:
         """Filters want to see bytes that went freely: not possible where a provider has the program's own socket."""
         flow: TCPInterceptedFlow = view.flow
-        if flow.state is FlowState.CLOSED or (flow.attached and flow.provider_end is None):
+        if flow.state is FlowState.CLOSED:
+            return
+        if flow.attached and flow.provider_end is None:
+            view.cannot_be_shown()
             return
         if flow.inspection is None:
             inspection = self._inspect(view, False, False)
@@ -515,6 +520,8 @@ class TCPInterceptor:
         else:
             from .last_answer import LastAnswer
 
+            if len(self._endings) >= MOST_ENDINGS:
+                next(iter(self._endings)).close()
             kept = program.dup()
             if relay is not None:
                 relay.abort_remote()

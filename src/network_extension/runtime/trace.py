@@ -217,6 +217,8 @@ def comment(flow: InterceptedFlow) -> str:
     """Who, where to, and what became of it: `curl[812] → example.com:443: claimed by SNIRouter`."""
     process = f"{flow.process.name}[{flow.process.pid}]" if flow.process else "?"
     decided = f"{flow.outcome or 'undecided'}{f' by {flow.by}' if flow.by else ''}"
+    if flow.admitted_by and flow.outcome not in ("dropped", "remediated"):
+        decided += f", allowed by {flow.admitted_by}"
     return f"{process} → {destination_text(flow)}: {decided}{f' ({flow.reason})' if flow.reason else ''}"
 
 

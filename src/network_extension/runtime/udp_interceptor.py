@@ -429,7 +429,10 @@ class UDPInterceptor:
         """Filters want to see what went freely: not possible where a provider has the program-side socket."""
         flow: UDPInterceptedFlow = view.flow
         peer = view.remote
-        if flow.state is FlowState.CLOSED or (flow.attached and flow.relay is None and peer not in flow.interposed):
+        if flow.state is FlowState.CLOSED:
+            return
+        if flow.attached and flow.relay is None and peer not in flow.interposed:
+            view.cannot_be_shown()
             return
         gates: DatagramGates = view.gates or self._make_gates(view, False, False)
         gates.of(direction).shut()

@@ -232,3 +232,14 @@ class TestFindTool:
         monkeypatch.delenv("PATH")
         monkeypatch.delenv(ruleset.TOOLS_PATH, raising=False)
         assert find_tool("there is no such tool") is None
+
+
+def test_a_folder_is_no_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A folder can be "executed" too (it can be searched), and must not be taken for the program of its name."""
+    (tmp_path / "first" / "nft").mkdir(parents=True)
+    (tmp_path / "second").mkdir()
+    tool = tmp_path / "second" / "nft"
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv(ruleset.TOOLS_PATH, f"{tmp_path}/first:{tmp_path}/second")
+    assert ruleset.find_tool("nft") == str(tool)
