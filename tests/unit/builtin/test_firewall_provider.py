@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,6 +114,14 @@ class TestRules:
         with rules.started(text) as filters:
             assert filters.connect(flow()).state == "allowed"
             assert filters.connect(flow(process=CURL._replace(start_time=71))).state == "dropped"
+
+    def test_the_start_time_of_a_living_process_is_looked_up(self, rules: Rules) -> None:
+        text = f'default = "deny"\n[[rule]]\naction = "allow"\npid = {os.getpid()}\nuntil = "exit"\n'
+        started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        with rules.started(text) as filters:
+            ours = CURL._replace(pid=os.getpid(), start_time=started)
+            assert filters.connect(flow(process=ours)).state == "allowed"
+            assert filters.connect(flow(process=ours._replace(start_time=started + 1))).state == "dropped"
 
     def test_loopback_is_asked_about_when_a_rule_names_it(self, rules: Rules) -> None:
         with rules.started('default = "deny"\n') as filters:
@@ -306,6 +315,14 @@ class TestAsking:
         self.answer(filters, "allow", "exit", "program")
         assert filters.connect(flow("example.org")).state == "allowed"
         assert filters.connect(flow("example.org", process=CURL._replace(pid=8))).state == "held"
+
+    def test_answers_that_are_over_are_forgotten(self, filters: FilterHarness) -> None:
+        for duration in ("exit", "1s", "run"):  # process 7 of CURL has not begun at 70 in any machine that tests run on
+            filters.connect(flow("www.example.com", process=CURL._replace(executable=f"/bin/{duration}")))
+            self.answer(filters, "deny", duration)
+        names = [str(rule.conditions) for rule in firewall(filters)._asking._session]
+        assert not any("/bin/exit" in name for name in names)
+        assert any("/bin/run" in name for name in names)
 
     def test_an_answer_answers_other_questions_too(self, filters: FilterHarness) -> None:
         first, second = filters.connect(flow("www.example.com")), filters.connect(flow("example.org"))
@@ -503,6 +520,21 @@ class TestReload:
             self.changed(filters)
             assert filters.connect("curl → www.example.com:443").state == "allowed"
             assert filters.connect("curl → www.other.com:443").state == "dropped"
+
+    def test_another_configuration_is_another_file(self, rules: Rules) -> None:
+        with rules.started(DENY_EXAMPLE) as filters:
+            rules.write('default = "deny"\n', "other.toml")
+            provider = firewall(filters)
+
+            async def change() -> None:
+                provider._change("configuration", {"rules": str(rules.folder / "other.toml")})
+                await provider._work[-1]
+
+            filters.loop.run_until_complete(change())
+            assert filters.connect("curl → example.org:443").state == "dropped"
+            provider._change("configuration", {"rules": 3})
+            assert "rules is the path of a file" in filters.log_lines[-1]
+            assert filters.connect("curl → example.org:443").state == "dropped"
 
     def test_asking_begins_when_the_rules_want_it(self, rules: Rules) -> None:
         with rules.started('default = "allow"\n') as filters:
