@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from typing import NoReturn
 
 from ..core.flow_decision import Policy, ProviderState
@@ -30,6 +31,7 @@ from ..linux.nfqueue import HeldPacket
 from ..linux.privileges import Capability, keep_only
 from ..linux.reactor import READ, Reactor
 from .channel import Channel
+from .filter_hello import FilterHello
 from .filter_link import FilterLink
 from .filter_log import HostFilterLog
 from .filter_stage import DATA, FilterStage
@@ -47,6 +49,17 @@ QUEUE_LENGTH, DNS_QUEUE_LENGTH = 16384, 4096
 WATCH_INTERVAL = 2.0
 
 
+class _Stage(FilterStage):
+    """A stage that says when a filter has new settings: rules for loopback need another chain in the kernel."""
+
+    settings_changed: Callable[[], None]
+
+    def greeted(self, link: FilterLink, hello: FilterHello) -> None:
+        """HELLO; the filter is told that its settings hold when this returns."""
+        super().greeted(link, hello)
+        self.settings_changed()
+
+
 class HostEngine:
     """All parts of the host datapath, wired together."""
 
@@ -57,7 +70,7 @@ class HostEngine:
         self._started = time.monotonic()
         self.attribution = Attribution()
         keep_only(KEPT)
-        self.stage = FilterStage(self.reactor, deadline=options.deadline, policy=options.policy, log=self.log.event)
+        self.stage = _Stage(self.reactor, deadline=options.deadline, policy=options.policy, log=self.log.event)
         self._kinds = [DATA] * len(options.providers)  # until they say what they are
         for index, name in enumerate(options.providers):
             self.stage.expect(index, name, DATA)
@@ -66,6 +79,7 @@ class HostEngine:
         self.describer = FlowDescriber(self.attribution, self.reactor.clock, options.supervisor)
         self.describer.names.learn_hosts_file(_read("/etc/hosts"))
         self.rules = HostRules(options, self.describer, lambda: self.stage.wants_loopback)
+        self.stage.settings_changed = self._settings_changed
         self.flows: HostFlows | None = None
         self._overflows = self._foreign = 0
         self.reactor.register(control.fileno(), READ, self._told)
@@ -89,8 +103,8 @@ class HostEngine:
         self.stage.update_forgotten = flows.update_forgotten
         self.reactor.register(self.queue.fileno(), READ, flows.packets)
         self.reactor.register(dns_queue.fileno(), READ, lambda events: self.describer.read_answers(dns_queue))
-        for after in (flows.after_batch, self.rules.follow_loopback, dns_queue.flush):
-            self.reactor.after_each_batch(after)
+        self.reactor.after_each_batch(flows.after_batch)
+        self.reactor.after_each_batch(dns_queue.flush)
         self._put_rules_into_force()
         checked = self._check()
         self.reactor.call_later(WATCH_INTERVAL, self._watch)
@@ -181,8 +195,14 @@ class HostEngine:
         text = f"provider {link.slot.name}: {why}; its flows get policy {policy}"
         self.log.event("provider", text, provider=link.slot.name, state="dead", policy=policy)
 
+    def _settings_changed(self) -> None:
+        """What was dropped by the old rules is asked about again."""
+        self.rules.follow_loopback()
+        if self.flows is not None:
+            self.flows.memory.clear()
+
     def _watch(self) -> None:
-        """Report packets that the kernel could not hand over since the last look; follow rules for loopback."""
+        """Report packets that the kernel could not hand over since the last look, and marks of others in our bits."""
         assert self.flows is not None
         count = self.queue.overflows + self.flows.overflows
         if count > self._overflows:

@@ -53,7 +53,7 @@ class HostRules:
         elif conntrack.accounting() is False:  # byte counts, for reports
             self._accounting_was_off = conntrack.set_accounting(True)
         options = self._options
-        self.has_packet_queue = packets
+        self.has_packet_queue, self._loopback = packets, self._wants_loopback()
         self._ruleset = FilterRuleset(
             FilterRulesetOptions(
                 queue=QUEUE,
