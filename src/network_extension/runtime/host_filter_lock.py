@@ -19,6 +19,7 @@ class HostFilterLock:
         try:
             os.makedirs(FOLDER, 0o755, exist_ok=True)
             self._descriptor = self._take()
+            self._sweep()
         except OSError as error:
             raise DatapathError(f"{self._path}: {error.strerror}", errno=error.errno, object=self._path) from None
 
@@ -40,6 +41,13 @@ class HostFilterLock:
                 return descriptor
             os.close(descriptor)
 
+    def _sweep(self) -> None:
+        """Files of holders that were killed, whose namespace may be gone as well."""
+        for name in os.listdir(FOLDER):
+            path = f"{FOLDER}/{name}"
+            if path != self._path and name.startswith("filter-"):
+                _remove_if_free(path)
+
     def release(self) -> None:
         """Let others in, and leave no file."""
         try:
@@ -56,3 +64,18 @@ def _is_same(descriptor: int, path: str) -> bool:
         return False
     here = os.fstat(descriptor)
     return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+def _remove_if_free(path: str) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_same(descriptor, path):
+            os.unlink(path)
+    except OSError:
+        pass  # held
+    finally:
+        os.close(descriptor)
