@@ -108,3 +108,21 @@ def test_a_filter_that_cannot_start_ends_the_run(lab: NetLab, tmp_path_factory: 
     done = lab.run(*provider("deciding", grade="nonsense"), "--", "true")
     assert done.returncode == 70, done.stderr
     assert "NONSENSE" in done.stderr
+
+
+@POLICIES
+@pytest.mark.parametrize("process", ["provider", "engine"])
+def test_a_packet_filter_is_killed(lab: NetLab, policy: str, process: str) -> None:
+    """Its packets get the policy until it is back; afterwards it decides again."""
+    options = ("--policy", policy, "--grace", "0.2", *provider("packet_counting", drop=2001))
+    with EchoServer(lab) as server, running(lab, *options) as program:
+        assert attempt(program, server.address[1]) == "echoed"
+        os.kill(program.children()[process], signal.SIGKILL)
+        wait_for(lambda: attempt(program, server.address[1], 3) == "echoed", 10, "an ordinary flow")
+        wait_for(lambda: len(program.records("provider")) >= 2 or process == "engine", 5, "its restart")
+
+        def is_dropped() -> bool:
+            with program.socket(timeout=0.5) as near:
+                return near.connect_ex((FAR4, 2001)) not in (0, errno.ECONNREFUSED)
+
+        wait_for(is_dropped, 10, "a packet being dropped")

@@ -116,8 +116,10 @@ class TestServerNames:
 
 
 class TestPlainHTTP:
-    def test_a_block_page_and_a_clean_end(self, lab: NetLab, folder: Path) -> None:
-        run = fetch(lab, folder, "http://evil.example.org/lion.html", "-i", ways=provider("by_name", page=True))
+    @pytest.mark.parametrize("proxy", ["", "relaying", "carrying"])
+    def test_a_block_page_and_a_clean_end(self, lab: NetLab, folder: Path, proxy: str) -> None:
+        ways = (*(provider(proxy) if proxy else ()), *provider("by_name", page=True))
+        run = fetch(lab, folder, "http://evil.example.org/lion.html", "-i", ways=ways)
         assert run.status == 0, run.log
         assert "lion" not in run.output.partition("\n\n")[2].replace("lion.html", "") and "HTTP/1.1 " in run.output
         assert run.records("flow")[0]["outcome"] == "remediated"

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from .packet_gate import PacketGate
 
 
+MOST_VIEWS = 1024
+"""Far ends of one UDP socket that are remembered before the dropped ones are forgotten."""
+
+
 class SandboxFilters:
     """All filters of a run, wired to its engine."""
 
@@ -60,6 +64,8 @@ class SandboxFilters:
 
     def _show_peer(self, flow: UDPInterceptedFlow, peer: Address, direction: Direction) -> FilteredView:
         """One more far end of a UDP flow: asked about for itself."""
+        if len(flow.views) >= MOST_VIEWS:
+            self._forget_dropped(flow)
         protocol, source, port, _, _ = flow.key
         far = address_bytes(peer[0]), peer[1]
         key = (protocol, *far, source, port) if direction is Direction.INBOUND else (protocol, source, port, *far)
@@ -68,6 +74,12 @@ class SandboxFilters:
         self._engine.describe_peer(view)
         self.stage.admit(view)
         return view
+
+    def _forget_dropped(self, flow: UDPInterceptedFlow) -> None:
+        """A socket with very many far ends: those that were dropped are asked about again if they come back."""
+        for peer, view in [(peer, view) for peer, view in flow.views.items() if view.silent is not None]:
+            del flow.views[peer]
+            self.stage.closed(view)
 
     def closed(self, flow: InterceptedFlow) -> None:
         """A flow is over."""
