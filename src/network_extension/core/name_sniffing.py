@@ -7,7 +7,7 @@ has found a name, or knows that there is none to be found. What a name is worth 
 - `tls-ech-outer`: the same, of a hello that carries another, encrypted one (draft-ietf-tls-esni). The true name may be
   hidden in that; or nothing is, since browsers send a meaningless extension that looks the same ("GREASE"). Nobody on
   the way can tell them apart, so this source says: perhaps;
-- `http`: the Host field or the absolute target of a request.
+- `http`: the Host field or the absolute target of a request. An address there is no name; the URL has it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class NameSniffer:
         if head is None:
             self._wanted = 0 if len(self._data) < 64 else min(2 * len(self._data), MAX_HEAD)
             return None
-        return Sniffed(head.host or None, HTTP, head.url)
+        return Sniffed(head.host if _is_name(head.host) else None, HTTP, head.url)
 
     def _datagram(self, data: bytes) -> Sniffed | None:
         if self._initial is None:
@@ -105,6 +105,11 @@ class NameSniffer:
         if self._initial.done:
             self._finish()
         return None
+
+
+def _is_name(host: str) -> bool:
+    """Whether it is a name rather than an address: one whose last label is a number is none (URL Standard §3.5)."""
+    return bool(host) and ":" not in host and not host.rpartition(".")[2].isdecimal()
 
 
 __all__ = ["HTTP", "QUIC", "TLS", "TLS_ECH_OUTER", "NameSniffer", "NotHTTPError", "NotTLSError", "Sniffed"]

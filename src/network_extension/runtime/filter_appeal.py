@@ -81,7 +81,7 @@ class FilterAppeal(FilterWatch):
     def _remediate(self, flow: FilteredFlow, decision: FlowFilter, step: Remediate) -> None:
         flow.by, flow.reason = step.by, decision.reason
         maps, keys = self._maps(step.index), (step.url_map_key, step.button_text_map_key)
-        flow.filter_drop(False, self._remediation.page(maps, step.index, keys, flow.url, flow.host))
+        flow.filter_drop(False, self._remediation.page(maps, step.index, keys, flow.url, flow.host or flow.remote[0]))
 
     def _append_string(self, flow: FilteredFlow, decision: FlowFilter, step: AppendString) -> None:
         flow.by, flow.reason = step.by, decision.reason
@@ -120,7 +120,7 @@ class FilterAppeal(FilterWatch):
             return
         if verdict.kind is VerdictKind.REMEDIATE:
             keys = verdict.url_map_key, verdict.button_text_map_key
-            watch.page = self._remediation.page(maps, index, keys, flow.url, flow.host)
+            watch.page = self._remediation.page(maps, index, keys, flow.url, flow.host or flow.remote[0])
         else:
             watch.page = self._remediation.redirect(maps, verdict.url_map_key, flow.url)
         steps = decision.update(index, _DROP, Direction.ANY, now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import ssl
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,6 +55,13 @@ def test_a_hello_over_several_records_and_pieces() -> None:
 def test_an_http_url() -> None:
     found, _ = fed([REQUEST], 80)
     assert found == Sniffed("www.example.com", "http", "http://www.example.com/path")
+
+
+@pytest.mark.parametrize("host", ["192.0.2.7", "192.0.2.7:8080", "[2001:db8::7]", "[2001:db8::7]:8080"])
+def test_an_address_is_no_name(host: str) -> None:
+    """It was one, and a firewall's question about it could not be answered."""
+    found, _ = fed([REQUEST.replace(b"www.example.com", host.encode())], 80)
+    assert found == Sniffed(None, "http", f"http://{host}/path")
 
 
 @given(st.lists(st.integers(1, len(REQUEST) - 1), max_size=6))
