@@ -64,7 +64,8 @@ class FlowInspection(FlowStanding):
         return [] if self.is_final else self._pump(stream, now, [])
 
     def _pump(self, stream: FilteredStream, now: float, steps: list[Step]) -> list[Step]:
-        """Show what is due, release what all have passed."""
+        """Release what all have passed, then show what is due: whoever answers at once finds it done."""
+        self._release(stream, steps)
         for position, side in enumerate(stream.sides):
             if side is None or side.state is not SideState.WAITING or self._is_busy(position):
                 continue
@@ -79,7 +80,6 @@ class FlowInspection(FlowStanding):
                 steps.append(AskData(index, stream.direction, side.shown_from, data))
             else:
                 steps.append(AskComplete(index, stream.direction))
-        self._release(stream, steps)
         return steps
 
     def _pump_all(self, now: float, steps: list[Step]) -> list[Step]:

@@ -45,11 +45,11 @@ class TestPeekAndPass:
             >> out: abcdef
             << F0? out at 0: ab
             >> F0: pass 1, peek 3
-            << F0? out at 1: bcd
             << out passes to 1
+            << F0? out at 1: bcd
             >> F0: pass 2, peek 0
-            << F0? out at 3: def
             << out passes to 3
+            << F0? out at 3: def
             >> F0: drop
             << drop by F0: handle_outbound_data: drop
         """)
@@ -163,8 +163,8 @@ class TestEnds:
             >> out ends
             << F0? out at 0: abc
             >> F0: pass 3, peek 10
-            << F0? out complete
             << out passes to 3
+            << F0? out complete
             >> F0: pass 5, peek 5
             << out is free
         """)
@@ -224,11 +224,11 @@ class TestDatagrams:
             >> out: two
             >> out: three
             >> F0: pass 3, peek 1
-            << F0? out at 3: two
             << out passes to 3
+            << F0? out at 3: two
             >> F0: pass 3, peek 1000
-            << F0? out at 6: three
             << out passes to 6
+            << F0? out at 6: three
             """,
             udp=True,
         )
@@ -293,8 +293,8 @@ class TestPauses:
             >> at 100
             >> F0 resumes: allow
             << out is free
-            << F0? in at 1: c
             << in passes to 1
+            << F0? in at 1: c
             """,
             count=2,
         )
@@ -462,8 +462,8 @@ class TestUpdates:
             >> F1 resumes: allow
             << open, in held
             >> in: abc
-            << F0? in at 2: c
             << in passes to 2
+            << F0? in at 2: c
             """,
             count=2,
         )
@@ -477,8 +477,8 @@ class TestUpdates:
             >> F0: need rules
             << control of F0?
             >> F0 updates out: pass 1, peek 1
-            << F0? out at 1: b
             << out passes to 1
+            << F0? out at 1: b
             >> control of F0: drop
             << misuse: the control provider was not asked about this flow, which is open, its bytes filtered
         """)
