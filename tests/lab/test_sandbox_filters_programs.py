@@ -145,7 +145,8 @@ class TestBeforeProxies:
         socks = ("--provider", str(EXAMPLES / "socks5_upstream.py"), "--config", f"server={FAR4}:1080")
         run = fetch(lab, folder, "http://www.example.org/lion.html", ways=(*socks, *provider("watching")))
         assert run.output == PAGE, run.log
-        assert run.records("filter")[0]["remote"] == [FAR4, 80]
+        decision = run.records("filter")[0]
+        assert decision["remote"] == [FAR4, 80] and decision["interface"] == lab.near_device
         assert run.flows[0][1] == "claimed"
 
 

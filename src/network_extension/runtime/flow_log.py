@@ -161,6 +161,7 @@ def filter_record(flow: Any, outcome: str) -> dict[str, Any]:
         "host": flow.host,
         "name_source": flow.name_source,
         "url": flow.url,
+        "interface": flow.interface,
         "outcome": outcome,
         "by": flow.by,
         "reason": flow.reason,

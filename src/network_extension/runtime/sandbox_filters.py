@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.flow_decision import Policy, ProviderState
 from ..core.packets import address_bytes
+from ..linux.route_lookup import RouteLookup
 from ..metadata import ProcessInfo
 from ..rules import Direction
 from .channel import Channel
@@ -49,6 +50,7 @@ class SandboxFilters:
         self.stage = FilterStage(engine.reactor, deadline=options.deadline, policy=options.policy, log=engine.log.event)
         self.stage.decided = self._decided
         self._filters: set[int] = set()
+        self._routes = RouteLookup()
         self._echo: EchoFilter | None = None
         self._gate: PacketGate | None = None
         engine.pipeline.filters = self
@@ -60,6 +62,7 @@ class SandboxFilters:
         view = flow.view = FilteredView(flow, flow.id, flow.key)
         view.is_strict = self._engine.policy is Policy.CLOSED
         view.host, view.name_source, view.process = flow.host, flow.name_source, flow.process
+        view.interface = self._routes.interface(flow.key[3])
         self.stage.admit(view)
 
     def _show_peer(self, flow: UDPInterceptedFlow, peer: Address, direction: Direction) -> FilteredView:
@@ -71,9 +74,14 @@ class SandboxFilters:
         key = (protocol, *far, source, port) if direction is Direction.INBOUND else (protocol, source, port, *far)
         view = flow.views[peer] = FilteredView(flow, self._engine.pipeline.next_number(), key, direction)
         view.process, view.is_strict = flow.process, self._engine.policy is Policy.CLOSED
-        self._engine.describe_peer(view)
+        self._describe_other(view)
         self.stage.admit(view)
         return view
+
+    def _describe_other(self, flow: Any) -> None:
+        """What is known of a `FilteredFlow` that is no flow of the pipeline: the far side's name, the interface."""
+        self._engine.describe_peer(flow)
+        flow.interface = self._routes.interface(flow.key[3] if flow.direction is Direction.OUTBOUND else flow.key[1])
 
     def _forget_dropped(self, flow: UDPInterceptedFlow) -> None:
         """A socket with very many far ends: those that were dropped are asked about again if they come back."""
@@ -150,7 +158,7 @@ class SandboxFilters:
             self._echo = EchoFilter(
                 engine.reactor, self.stage, engine.pipeline.next_number, engine.echo, engine.deliver
             )
-            self._echo.describe = engine.describe_peer
+            self._echo.describe = self._describe_other
         return self._echo
 
     def close(self) -> None:
@@ -159,3 +167,4 @@ class SandboxFilters:
             self._echo.close()
         if self._gate is not None:
             self._gate.close()
+        self._routes.close()
