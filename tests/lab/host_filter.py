@@ -25,7 +25,8 @@ class RunningFilter:
 
     def __init__(self, lab: NetLab, log: Path, *options: str, provider: str = PROVIDER, wait: bool = True) -> None:
         self.lab, self.log = lab, log
-        named = ("--provider", f"{PROVIDER}:HostFilter") if provider == PROVIDER else ()
+        spec = f"{PROVIDER}:HostFilter" if provider == PROVIDER else provider
+        named = ("--provider", spec) if spec else ()
         words = lab.netext("filter", "--json", "--log", str(log), *named)
         self.process: subprocess.Popen[str] = lab.near.start(*words, *options)
         self._wait = wait

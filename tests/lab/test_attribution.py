@@ -424,3 +424,16 @@ os.read(0, 1)
     assert owner.executable == os.path.realpath(sys.executable)
     end(process)
     wait_for(lambda: not os.path.exists(f"/proc/{owner.pid}/exe") or not os.readlink(f"/proc/{owner.pid}/exe"))
+
+
+def test_a_socket_that_is_bound_to_an_interface(watched: Watched) -> None:
+    """The kernel finds it by the index of that interface alone: link-local addresses, SO_BINDTODEVICE."""
+    device = watched.lab.near_device
+    index = watched.near(lambda: socket.if_nametoindex(device))
+    with watched.near(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sock:
+        watched.near(lambda: sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode()))
+        sock.connect((FAR4, 9))
+        local = (socket.inet_aton(NEAR4), sock.getsockname()[1])
+        owner = watched.attribution.owner(17, local, (socket.inet_aton(FAR4), 9), interface=index)
+        assert owner is not None
+        assert owner.pid == os.getpid()

@@ -67,18 +67,22 @@ class SocketInfo(NamedTuple):
         return self.remote_port != 0
 
 
-def lookup_message(sequence: int, protocol: int, local: SocketAddress, remote: SocketAddress) -> bytes:
+def lookup_message(
+    sequence: int, protocol: int, local: SocketAddress, remote: SocketAddress, interface: int = 0
+) -> bytes:
     """The request for the one socket that carries packets between `local` and `remote`.
 
     TCP is looked up as the socket is described: source is local. UDP is looked up as a packet that arrives there:
     source is remote ("src and dst are swapped for historical reasons", udp_dump_one() in net/ipv4/udp_diag.c), which
     also finds sockets that are bound to no address or connected to nobody, by the rules of delivery.
+
+    A socket that is bound to an interface (SO_BINDTODEVICE, or a link-local address) is found by its index alone.
     """
     source, destination = (remote, local) if protocol == socket.IPPROTO_UDP else (local, remote)
-    return message(SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, sequence, _request(protocol, source, destination))
+    return message(SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, sequence, _request(protocol, source, destination, interface))
 
 
-def _request(protocol: int, source: SocketAddress, destination: SocketAddress) -> bytes:
+def _request(protocol: int, source: SocketAddress, destination: SocketAddress, interface: int) -> bytes:
     family = socket.AF_INET if len(source[0]) == 4 else socket.AF_INET6
     return b"".join(
         (
@@ -86,7 +90,7 @@ def _request(protocol: int, source: SocketAddress, destination: SocketAddress) -
             _PORTS.pack(source[1], destination[1]),
             source[0].ljust(16, b"\0"),
             destination[0].ljust(16, b"\0"),
-            _INTERFACE.pack(0, _NO_COOKIE),
+            _INTERFACE.pack(interface, _NO_COOKIE),
         )
     )
 
@@ -116,16 +120,23 @@ class SocketTable:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, ANSWER_TIMEOUT)
 
     def find(
-        self, protocol: int, local: SocketAddress, remote: SocketAddress, *, listeners: bool = False
+        self,
+        protocol: int,
+        local: SocketAddress,
+        remote: SocketAddress,
+        *,
+        listeners: bool = False,
+        interface: int = 0,
     ) -> SocketInfo | None:
         """The socket at `local` that speaks with `remote`; None when there is none, or no answer.
 
         `protocol` is IPPROTO_TCP or IPPROTO_UDP. With `listeners`, also the TCP socket that would take a connection
-        from there. Waits for at most 50 ms; about 10 µs are usual.
+        from there. `interface` is the index of the one that the packets use, without which sockets that are bound to
+        one are not found. Waits for at most 50 ms; about 10 µs are usual.
         """
         self._sequence = sequence = self._sequence + 1 & 0xFFFFFFFF
         try:
-            self.socket.send(lookup_message(sequence, protocol, local, remote))
+            self.socket.send(lookup_message(sequence, protocol, local, remote, interface))
             while True:
                 for kind, number, body in messages(self.socket.recv(4096)):
                     if number == sequence:

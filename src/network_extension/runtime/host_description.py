@@ -37,16 +37,16 @@ class FlowDescriber:
             return True
         protocol, source, port, destination, other = key
         inbound = flow.direction is Direction.INBOUND
+        index = packet.indev if inbound else packet.outdev
         if protocol == TCP or protocol == UDP:
             here, there = ((destination, other), (source, port)) if inbound else ((source, port), (destination, other))
-            process = flow.process = self._attribution.owner(protocol, here, there, inbound)
+            process = flow.process = self._attribution.owner(protocol, here, there, inbound, index)
             if process is not None and self._is_own(process):
                 self.own_flows += 1
                 return True
         known = self.names.lookup(source if inbound else destination, self._clock())
         if known is not None:
             flow.host, flow.name_source = known
-        index = packet.indev if inbound else packet.outdev
         flow.interface = self._interfaces.get(index) or self.interface(index)
         return False
 

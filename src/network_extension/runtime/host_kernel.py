@@ -79,7 +79,7 @@ class HostKernel:
         local, remote = (source, port), (destination, other)
         if flow.direction is Direction.INBOUND:
             local, remote = remote, local
-        return self._sockets.find(flow.protocol_number, local, remote) is not None
+        return self._sockets.find(flow.protocol_number, local, remote, interface=_index(flow)) is not None
 
     def destroy(self, flow: HostFlow) -> None:
         """End this machine's sockets of a flow (SOCK_DESTROY): its program hears of it at once.
@@ -90,7 +90,7 @@ class HostKernel:
             return
         _, source, port, destination, other = flow.key
         for local, remote in (((source, port), (destination, other)), ((destination, other), (source, port))):
-            end_connection(self._sockets, local, remote)
+            end_connection(self._sockets, local, remote, _index(flow))
 
     def count_bytes(self) -> None:
         """Filters want reports: hear of closed sockets from now on."""
@@ -159,3 +159,11 @@ def _port_range() -> tuple[int, int]:
         return int(first), int(last)
     except (OSError, ValueError):
         return 32768, 60999
+
+
+def _index(flow: HostFlow) -> int:
+    """The index of the interface that a flow uses; 0 if it is gone or not known."""
+    try:
+        return socket.if_nametoindex(flow.interface) if flow.interface else 0
+    except OSError:
+        return 0

@@ -63,7 +63,7 @@ class Table:
 
     found: SocketInfo | None = None
 
-    def find(self, *_: object, listeners: bool) -> SocketInfo | None:
+    def find(self, *_: object, listeners: bool, interface: int = 0) -> SocketInfo | None:
         return self.found
 
     def close(self) -> None: ...
