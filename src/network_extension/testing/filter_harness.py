@@ -63,6 +63,8 @@ class FilteredTalk:
         self._streams = {direction: bytearray() for direction in _NAMES}
         self._passed = dict.fromkeys(_NAMES, 0)
         self._free = dict.fromkeys(_NAMES, False)
+        self._unseen = dict.fromkeys(_NAMES, 0)
+        """Bytes that passed before the machine began to count."""
         self._sniffer: NameSniffer | None = NameSniffer(
             flow.socket_protocol, flow.remote_endpoint.port if flow.remote_endpoint else 0
         )
@@ -139,7 +141,7 @@ class FilteredTalk:
 
     def _pass(self, direction: Direction, up_to: int) -> None:
         before, there = self._passed[direction], len(self._streams[direction])
-        self._passed[direction] = min(up_to, there)
+        self._passed[direction] = min(up_to + self._unseen[direction], there)
         if self._passed[direction] > before:
             data = bytes(self._streams[direction][before : self._passed[direction]])
             self._harness.transcript.became(f"{_NAMES[direction]} passes {shown(data)}")
@@ -148,6 +150,10 @@ class FilteredTalk:
             if all(self._free.values()):
                 self.state = "allowed"
                 self._harness.transcript.became("allowed")
+
+    def _held_again(self, direction: Direction) -> None:
+        self._free[direction], self.state = False, "open"
+        self._unseen[direction] = len(self._streams[direction]) - self.machine.given(direction)
 
     def _dropped(self, silent: bool) -> None:
         was_open = self.state in ("open", "allowed")
@@ -323,7 +329,7 @@ class FilterHarness:
         elif isinstance(step, decision.Pass):
             talk._pass(step.direction, step.up_to)
         elif isinstance(step, decision.Hold):
-            talk._free[step.direction], talk.state = False, "open"
+            talk._held_again(step.direction)
         elif isinstance(step, decision.Drop):
             talk._dropped(step.silent)
         elif isinstance(step, decision.Report):

@@ -219,3 +219,20 @@ def test_an_update_from_outside() -> None:
         """
         )
         assert flow.received == b"abcd"
+
+
+def test_a_flow_that_was_allowed_at_once_is_looked_at_later() -> None:
+    class Later(FilterDataProvider):
+        def handle_outbound_data(self, flow: FilterFlow, offset: int, data: bytes) -> FilterDataVerdict:
+            return FilterDataVerdict.data(1, 1)
+
+        def handle_new_flow(self, flow: FilterFlow) -> FilterNewFlowVerdict:
+            return FilterNewFlowVerdict.allow().reported()
+
+    later = Later()
+    with FilterHarness(later) as filters:
+        flow = filters.connect("curl → example.com:443")
+        flow.send(b"abc")
+        later.update_flow(flow.flow, FilterDataVerdict.data(0, 2), Direction.OUTBOUND)
+        flow.send(b"de")
+        assert (flow.sent, flow.state) == (b"abcde", "open")
