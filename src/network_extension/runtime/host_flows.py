@@ -182,7 +182,7 @@ class HostFlows(HostVerdicts):
             return
         hold = flow.holds[direction]
         if isinstance(hold, Unsynchronized):
-            hold = self._synchronize(flow, direction, head.flags, head.sequence)
+            hold = self._synchronize(flow, direction, hold.start, head.flags, head.sequence)
         assert isinstance(hold, StreamReassembler)
         fin = bool(head.flags & FIN)
         if not data and not fin:
@@ -206,11 +206,12 @@ class HostFlows(HostVerdicts):
         if hold.ended and not had_ended and flow.stage is Stage.HELD:
             self._stage.ended(flow, direction)
 
+    @staticmethod
     def _synchronize(
-        self, flow: HostFlow, direction: Direction, flags: int, sequence: int
+        flow: HostFlow, direction: Direction, start: int, flags: int, sequence: int
     ) -> StreamReassembler[Waiting]:
         """The first segment of a direction whose initial sequence number its SYN-ACK tells, or nobody."""
-        hold = stream_hold(sequence if flags & SYN else None)
+        hold = stream_hold(sequence if flags & SYN else None, start)
         flow.holds[direction] = hold
         return hold
 

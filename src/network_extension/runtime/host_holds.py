@@ -31,9 +31,10 @@ class DatagramHold:
 
     __slots__ = ("_end", "_packets", "ended")
 
-    def __init__(self) -> None:
+    def __init__(self, start: int = 0) -> None:
+        """`start` is the place of the next datagram in what filters have been shown of the direction."""
         self._packets: deque[tuple[int, Waiting]] = deque()
-        self._end = 0
+        self._end = start
         self.ended = False
 
     def add(self, packet: Waiting, data: bytes) -> bool:
@@ -58,15 +59,18 @@ class DatagramHold:
         return gone
 
 
-def stream_hold(initial_sequence: int | None) -> StreamReassembler[Waiting]:
-    """A direction of TCP; `initial_sequence` is that of its SYN."""
-    return StreamReassembler(initial_sequence, MOST_BYTES, MOST_PACKETS)
+def stream_hold(initial_sequence: int | None, start: int = 0) -> StreamReassembler[Waiting]:
+    """A direction of TCP; `initial_sequence` is that of its SYN, `start` the place of its first byte."""
+    return StreamReassembler(initial_sequence, MOST_BYTES, MOST_PACKETS, start)
 
 
 class Unsynchronized:
-    """In place of a hold: the direction's next segment begins it."""
+    """In place of a hold: the direction's next segment begins it, at the place `start`."""
 
     ended = False
+
+    def __init__(self, start: int = 0) -> None:
+        self.start = start
 
     def release(self, up_to: int) -> list[Waiting]:
         """Nothing waits."""

@@ -85,7 +85,8 @@ class HostVerdicts(FlowTable):
         """Show a direction from now on that passed freely."""
         if flow.stage not in (Stage.HELD, Stage.FREE) or direction in flow.holds:
             return
-        flow.holds[direction] = self._new_hold(flow, direction) if flow.protocol_number != TCP else Unsynchronized()
+        start = flow.filter.given(direction) if flow.filter is not None else 0
+        flow.holds[direction] = Unsynchronized(start) if flow.protocol_number == TCP else DatagramHold(start)
         flow.stage, flow.mark = Stage.HELD, self._held_mark(flow)
         self.tracked.pop(flow.table_key, None)
         self.flows[flow.table_key] = self.flows[reversed_key(flow.table_key)] = flow

@@ -63,6 +63,10 @@ class FakeStage:
         self.admitted.append(flow)
         self.on_admit(flow)
 
+    def given(self, direction: Direction) -> int:
+        """As of a FlowFilter."""
+        return sum(len(data) for way, data in self.heard if way is direction)
+
     def received(self, flow: HostFlow, direction: Direction, data: bytes) -> None:
         self.heard.append((direction, data))
 
@@ -332,11 +336,17 @@ class TestHeldData:
     def test_held_again(self) -> None:
         lab = Lab()
         flow = self.opened(lab)
+        lab.tcp(101, ACK, b"shown")
         flow.filter_pass(OUT, FLOW_BYTES_MAX)
         flow.filter_hold(OUT)
         assert lab.kernel.marks[-1] == FlowMark.HOLD_OUT
-        assert lab.verdict(lab.tcp(5000, ACK, b"mid-stream")) is None
+        data = lab.tcp(5000, ACK, b"mid-stream")
+        assert lab.verdict(data) is None
         assert lab.stage.heard[-1] == (OUT, b"mid-stream")
+        flow.filter_pass(OUT, 9)
+        assert lab.verdict(data) is None
+        flow.filter_pass(OUT, 15)  # the count goes on from what was shown before
+        assert lab.verdict(data) == (REPEAT, int(FlowMark.HOLD_OUT))
 
     def test_datagrams_are_units(self) -> None:
         lab = Lab()
