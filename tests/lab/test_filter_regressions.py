@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.netlab import REPOSITORY, NetLab
+from tests.netlab import FAR4, REPOSITORY, NetLab, wait_for
+
+from .echo_server import EchoServer
+from .host_filter import RunningFilter, near_socket
 
 pytestmark = pytest.mark.lab
 EXAMPLES = REPOSITORY / "examples"
@@ -16,3 +21,30 @@ def test_a_proxy_given_to_netext_filter_is_refused(lab: NetLab) -> None:
     assert done.returncode == 65
     assert "is of kind transparent-proxy: netext filter runs filters only" in done.stderr
     assert not lab.near.run("nft", "list", "tables").stdout
+
+
+HOLDS = """
+from network_extension import FilterDataProvider, FilterDataVerdict, FilterNewFlowVerdict
+
+class Holds(FilterDataProvider):
+    def handle_new_flow(self, flow):
+        return FilterNewFlowVerdict.filter_data(filter_inbound=True, peek_inbound=1)
+
+    def handle_inbound_data(self, flow, offset, data):
+        return FilterDataVerdict.pause()
+"""
+
+
+def test_a_program_that_only_receives_hears_of_the_end(lab: NetLab, tmp_path: Path) -> None:
+    """Policy closed, and the engine dies: the server was reset, and the program waited for its bytes for ever."""
+    (tmp_path / "holds.py").write_text(HOLDS)
+    tmp_path.chmod(0o755)
+    options = ("--provider", str(tmp_path / "holds.py"), "--policy", "closed", "--user", "root")
+    with EchoServer(lab) as server, RunningFilter(lab, tmp_path / "log", *options, provider="") as running:
+        running.said("Holds: running")
+        with near_socket(lab) as sock:
+            wait_for(lambda: sock.connect_ex((FAR4, server.address[1])) == 0, 5, "the filter's first answer")
+            sock.sendall(b"what is held")
+            running.kill(running.engine)
+            with pytest.raises(OSError, match=r"reset|abort"):
+                sock.recv(100)

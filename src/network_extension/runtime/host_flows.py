@@ -110,7 +110,10 @@ class HostFlows(HostVerdicts):
             return
         state = self._kernel.state(key)
         if state in _HELD_STATES:
-            self._decide(packet, FlowMark.ALLOWED if self._is_open else FlowMark.REFUSED)
+            if self._is_open:
+                self._decide(packet, FlowMark.ALLOWED)
+            else:
+                self._refuse_held(key, packet)
             return
         if not self._offer:
             self._decide(packet, FlowMark.ALLOWED)
@@ -122,6 +125,15 @@ class HostFlows(HostVerdicts):
             self._new(reversed_key(key), packet, INBOUND, -1)
         else:
             self._new(key, packet, OUTBOUND, -1)
+
+    def _refuse_held(self, key: TableKey, packet: HeldPacket) -> None:
+        """End both sides of it: a program that only receives would wait for ever."""
+        flow = HostFlow(
+            self, 0, key if packet.hook == LOCAL_OUT else reversed_key(key), OUTBOUND, self._reactor.clock(), -1
+        )
+        flow.stage = Stage.HELD
+        self._held_bytes += len(packet.payload)
+        self._drop_carried(flow, False, [Waiting(packet.id, packet.mark, packet.payload)])
 
     def _new(self, key: TableKey, packet: HeldPacket, direction: Direction, sequence: int) -> None:
         if len(self.flows) >= MOST_FLOWS:

@@ -372,6 +372,7 @@ class TestMidStream:
         lab = Lab(policy)
         lab.kernel.found = FlowMark.HOLD_OUT
         assert lab.verdict(lab.tcp(5000, ACK, b"old")) == result
+        assert lab.kernel.ended == ([0] if policy is Policy.CLOSED else [])
 
     def test_offered(self) -> None:
         """Who began it follows from the ports: NEAR's is one that the kernel gives."""
