@@ -155,7 +155,7 @@ class Relay:
     program. `tap(outbound, data)`, when given, sees every byte, at the price of splice.
     """
 
-    __slots__ = ("_reactor", "_pool", "_done", "_out", "_in", "_tap", "_queued", "_released", "__weakref__")
+    __slots__ = ("far_end", "_reactor", "_pool", "_done", "_out", "_in", "_tap", "_queued", "_released", "__weakref__")
     _buffer = bytearray(SMALL)
     _view = memoryview(_buffer)
 
@@ -171,6 +171,8 @@ class Relay:
         self._reactor, self._pool, self._done, self._tap = reactor, pool, done, tap
         self._out, self._in = _Direction(program, remote), _Direction(remote, program)
         self._queued = self._released = False
+        self.far_end: socket.socket | None = None
+        """The other end of `remote`, where that is one of a pair (AF_UNIX): who has it must see a reset as one."""
 
     def start(self, program_registered: bool = False, remote_registered: bool = False) -> None:
         """Register both sockets (or take over their registrations) and move what is there."""
@@ -240,6 +242,7 @@ class Relay:
             remote.close()
             return
         into.source.close()
+        self.far_end = None
         out.sink, out.sink_fd = remote, remote.fileno()
         into.source, into.source_fd = remote, remote.fileno()
         out.ended, out.at_end, out.readable, out.writable = False, False, True, True
@@ -256,7 +259,7 @@ class Relay:
     def abort_remote(self) -> None:
         """Reset the remote end, close both, and forget them without calling `done`."""
         if self._in.source.fileno() >= 0:
-            _reset(self._in.source)
+            self._reset_remote()
         self._release()
 
     def close(self) -> None:
@@ -265,10 +268,19 @@ class Relay:
 
     def abort(self) -> None:
         """Reset both ends and forget them, without calling `done`."""
-        for direction in (self._out, self._in):
-            if direction.source.fileno() >= 0:
-                _reset(direction.source)
+        if not self._released:
+            _reset(self._out.source)
+            self._reset_remote()
         self._release()
+
+    def _reset_remote(self) -> None:
+        """A socket pair knows no SO_LINGER; what is closed with something unread in it, is reset (unix(7))."""
+        _reset(self._in.source)
+        if self.far_end is not None:
+            try:
+                self.far_end.send(b"!", socket.MSG_DONTWAIT)
+            except OSError:
+                pass  # its buffer is full, which does as well; or it has said that it sends no more
 
     def _program_event(self, events: int) -> None:
         self._event(events, self._out, self._in)
@@ -469,8 +481,8 @@ class Relay:
 
     def _fail(self, error: OSError) -> None:
         """One side broke: reset both, so that neither takes the end for an orderly one."""
-        for direction in (self._out, self._in):
-            _reset(direction.source)
+        _reset(self._out.source)
+        self._reset_remote()
         self._release()
         self._done(self, error)
 

@@ -203,7 +203,8 @@ def _serve(control: socket.socket, options: SandboxOptions) -> None:
                         stock.close()
                     stock = _send_kit(control, options)
                     poller.register(stock, select.POLLIN)
-                elif request == b"packets":
+                    break  # what else was ready may be the old stock, whose number the new one has now
+                if request == b"packets":
                     packet_rules = _send_packet_queue(control, options, packet_rules)
             elif stock is not None and not _send_stock(stock):
                 poller.unregister(stock)

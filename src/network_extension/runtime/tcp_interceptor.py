@@ -15,8 +15,6 @@ import errno
 import os
 import resource
 import socket
-import struct
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -37,23 +35,17 @@ from ..linux.nfqueue import ACCEPT, DROP, HeldPacket, Queue
 from ..linux.reactor import EDGE, READ, WRITE, Reactor
 from ..linux.ruleset import MARK_OPEN
 from ..linux.sockets import reset_on_close
-from ..linux.splice import PipePool, Relay, read_now
-from ..rules import Direction
+from ..linux.splice import PipePool, Relay
 from .intercepted import TCP, FlowKey, InterceptedFlow, Pipeline
 from .packet_injector import PacketInjector
+from .tcp_filtering import TCPFiltering, byte_counts
 
 if TYPE_CHECKING:
-    from .filter_stage import FilterStage
-    from .filtered_view import FilteredView
     from .inspected_stream import InspectedStream
-    from .last_answer import LastAnswer
 
 HANDSHAKE_TIMEOUT = 5.0  # both ends are this kernel: a handshake that takes longer has lost its program
-_TCP_INFO_SENT = struct.Struct("=QQ")
 SPARE_DESCRIPTORS = 128
 """Kept for what is not a TCP flow: datagrams, names, pipes, channels. At most half of what there is."""
-MOST_ENDINGS = 256
-"""Programs' sockets that are kept for a page or for silence after a filter has dropped their flows."""
 SWEEP_INTERVAL = 2.0
 SILENCE = 150.0
 """Seconds for which the SYNs of a connection that timed out stay unanswered; tcp_syn_retries of 6 make 127 s."""
@@ -96,7 +88,7 @@ class TCPInterceptedFlow(InterceptedFlow):
         """How a filter ends the flow as soon as its program is connected: silently? by a page?"""
 
 
-class TCPInterceptor:
+class TCPInterceptor(TCPFiltering):
     """The TCP side of the datapath."""
 
     def __init__(
@@ -108,6 +100,7 @@ class TCPInterceptor:
         listeners: list[socket.socket],
         still_there: Callable[[InterceptedFlow], bool],
     ) -> None:
+        super().__init__()
         self._reactor, self._queue, self._pipeline, self._injector = reactor, queue, pipeline, injector
         self._still_there = still_there
         self._pool = PipePool()
@@ -118,9 +111,6 @@ class TCPInterceptor:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._most_flows = (limit - min(SPARE_DESCRIPTORS, limit // 2)) // 2
         self._attached: set[TCPInterceptedFlow] = set()
-        self._endings: set[LastAnswer] = set()
-        self.stage: FilterStage | None = None
-        """Who is shown bytes; None without filters."""
         for listener in listeners:
             reactor.register(listener.fileno(), READ, partial(self._accept_all, listener))
         reactor.call_later(SWEEP_INTERVAL, self._sweep)
@@ -286,22 +276,6 @@ class TCPInterceptor:
         elif flow.link is not None:
             self.close(flow, FlowErrorCode.NOT_CONNECTED, "both")
 
-    def _interpose(self, flow: TCPInterceptedFlow, inspection: InspectedStream) -> None:
-        """Hand out one end of a socket pair; between the other end and the program, filters look."""
-        assert flow.link is not None
-        try:
-            ours, flow.provider_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        except OSError as error:
-            flow.reason = f"{os.strerror(error.errno or 0)}; raise it: ulimit -n"
-            self.close(flow, FlowErrorCode.INTERNAL, "both")
-            return
-        ours.setblocking(False)
-        flow.provider_end.setblocking(False)
-        flow.remote_socket = ours
-        self._start_relay(flow, False)
-        self._attached.add(flow)
-        flow.link.attached(flow, flow.provider_end.fileno())
-
     def relay(self, flow: TCPInterceptedFlow, descriptor: int) -> None:
         """Join the program and a socket that the provider connected."""
         sock = socket.socket(fileno=descriptor)
@@ -317,17 +291,6 @@ class TCPInterceptor:
             self._start_relay(flow, False)
         else:
             self.open(flow)
-
-    def _relay_after_interposing(
-        self, flow: TCPInterceptedFlow, relay: Relay, given: socket.socket, remote: socket.socket
-    ) -> None:
-        """The provider has read what it wanted; what it has not read comes first."""
-        unread = b"".join(iter(lambda: read_now(given), b""))
-        given.close()
-        remote.setblocking(False)
-        relay.replace_remote(remote, unread)
-        flow.remote_socket, flow.provider_end, flow.attached = remote, None, False
-        self._attached.discard(flow)
 
     def _start_relay(self, flow: TCPInterceptedFlow, remote_registered: bool) -> None:
         program, remote = flow.program, flow.remote_socket
@@ -371,26 +334,6 @@ class TCPInterceptor:
             flow.program.shutdown(socket.SHUT_WR if direction == "write" else socket.SHUT_RD)
         except OSError:
             pass
-
-    def _close_interposed(self, flow: TCPInterceptedFlow, relay: Relay, error: int, direction: str) -> None:
-        """What the provider has written still goes through the filters, unless it ends the flow with an error."""
-        if error:
-            relay.abort()
-            self._finish(flow, error)
-            return
-        try:
-            if direction != "read" and flow.remote_socket is not None:
-                flow.remote_socket.shutdown(socket.SHUT_RD)
-            if direction != "write" and flow.program is not None:
-                flow.program.shutdown(socket.SHUT_RD)
-        except OSError:
-            pass
-        if direction == "both":
-            flow.is_closing = True
-            if relay.is_over:
-                self._finish(flow, 0)
-            else:
-                relay.discard_outbound()
 
     def request_peer(self, flow: TCPInterceptedFlow, address: tuple[str, int]) -> None:
         """Streams have one peer; nothing to do."""
@@ -443,93 +386,6 @@ class TCPInterceptor:
             reset_on_close(flow.program)
         self._finish(flow, FlowErrorCode.ABORTED)
 
-    def admitted(self, view: FilteredView, hold_inbound: bool, hold_outbound: bool) -> None:
-        """The filters let it begin; where they want to see bytes, these are held once it is open."""
-        flow: TCPInterceptedFlow = view.flow
-        if flow.state is not FlowState.HELD:
-            return
-        if hold_inbound or hold_outbound:
-            self._inspect(view, hold_inbound, hold_outbound)
-        self._pipeline.offer(flow)
-
-    def _inspect(self, view: FilteredView, hold_inbound: bool, hold_outbound: bool) -> InspectedStream:
-        from .inspected_stream import InspectedStream
-
-        assert self.stage is not None
-        view.flow.inspection = made = InspectedStream(self.stage, view, hold_inbound, hold_outbound)
-        return made
-
-    def let(self, view: FilteredView, direction: Direction, up_to: int) -> None:
-        """Filters have passed bytes."""
-        inspection: InspectedStream | None = view.flow.inspection
-        if inspection is not None:
-            inspection.let(direction, up_to)
-
-    def hold(self, view: FilteredView, direction: Direction) -> None:
-        """Filters want to see bytes that went freely: not possible where a provider has the program's own socket."""
-        flow: TCPInterceptedFlow = view.flow
-        if flow.state is FlowState.CLOSED:
-            return
-        if flow.attached and flow.provider_end is None:
-            view.cannot_be_shown()
-            return
-        if flow.inspection is None:
-            inspection = self._inspect(view, False, False)
-            if flow.relay is not None:
-                inspection.join(flow.relay)
-        assert flow.inspection is not None
-        flow.inspection.hold(direction)
-
-    def counts(self, view: FilteredView) -> tuple[int, int]:
-        """Bytes to and from the program."""
-        flow: TCPInterceptedFlow = view.flow
-        if flow.relay is not None:
-            return flow.relay.received, flow.relay.sent
-        if flow.program is not None:
-            sent, received = _byte_counts(flow.program)
-            return received, sent
-        return flow.bytes_in, flow.bytes_out
-
-    def drop(self, view: FilteredView, silent: bool, page: bytes | None) -> None:
-        """A filter ends the flow: by a refusal while it is not open, else by a reset, a page, or by silence."""
-        flow: TCPInterceptedFlow = view.flow
-        if flow.state is FlowState.CLOSED:
-            return
-        flow.outcome, flow.by, flow.reason = "remediated" if page else "dropped", view.by, view.reason
-        opened = flow.state is FlowState.OPEN
-        if opened or flow.state is FlowState.OPENING:
-            flow.ending = silent, page
-            if opened:
-                self._end_connected(flow, silent, page)
-            return
-        self._pipeline.take_back(flow)
-        self.refuse(flow, FlowErrorCode.TIMED_OUT if silent else FlowErrorCode.REFUSED)
-
-    def _end_connected(self, flow: TCPInterceptedFlow, silent: bool, page: bytes | None) -> None:
-        """The far end is reset, and so is the program, unless it gets a page or shall hear nothing."""
-        program, remote, relay = flow.program, flow.remote_socket, flow.relay
-        assert program is not None
-        if relay is None and remote is not None:
-            self._reactor.unregister(remote.fileno())
-            reset_on_close(remote)
-        if page is None and not silent:
-            if relay is not None:
-                relay.abort()
-            else:
-                reset_on_close(program)
-        else:
-            from .last_answer import LastAnswer
-
-            if len(self._endings) >= MOST_ENDINGS:
-                next(iter(self._endings)).close()
-            kept = program.dup()
-            if relay is not None:
-                relay.abort_remote()
-            self._endings.add(LastAnswer(self._reactor, kept, page, self._endings.discard))
-            if page is not None:
-                flow.bytes_in += len(page)
-        self._finish(flow, FlowErrorCode.ABORTED)
-
     def _finish(self, flow: TCPInterceptedFlow, error: int) -> None:
         """Close what is open, count, and tell the pipeline."""
         self._held.pop(flow.key, None)
@@ -540,7 +396,7 @@ class TCPInterceptor:
             flow.bytes_out, flow.bytes_in = flow.relay.sent, flow.relay.received
         else:
             if flow.program is not None:
-                flow.bytes_out, flow.bytes_in = _byte_counts(flow.program)
+                flow.bytes_out, flow.bytes_in = byte_counts(flow.program)
                 if not error and flow.attached:
                     _shut(flow.program)
                 flow.program.close()
@@ -578,22 +434,6 @@ class TCPInterceptor:
 def _sequence(packet: bytes) -> int:
     """The initial sequence number of a SYN, which tells a connection from a later one between the same ports."""
     return parse_head(packet).sequence if packet else -1
-
-
-_AFTER_FIN = (6, 7, 8, 9, 11)  # TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, CLOSING: the FIN was counted as a byte
-
-
-def _byte_counts(program: socket.socket) -> tuple[int, int]:
-    """Bytes from and to the program by TCP_INFO (linux/tcp.h: bytes_received at 128, bytes_sent at 200, Linux 4.19)."""
-    try:
-        info = program.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-    except OSError:
-        return 0, 0
-    if len(info) < 216:
-        return 0, 0
-    sent, again = _TCP_INFO_SENT.unpack_from(info, 200)
-    received = int.from_bytes(info[128:136], sys.byteorder)
-    return max(0, received - (info[0] in _AFTER_FIN)), sent - again
 
 
 def _shut(program: socket.socket) -> None:

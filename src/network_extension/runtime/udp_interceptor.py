@@ -32,11 +32,10 @@ from ..linux.sockets import datagram_socket, join_datagram_socket, receive_descr
 from ..rules import Direction
 from .intercepted import UDP, FlowKey, InterceptedFlow, Pipeline
 from .packet_injector import PacketInjector
+from .udp_filtering import UDPFiltering
 from .wire import MessageType
 
 if TYPE_CHECKING:
-    from .datagram_gate import DatagramGates
-    from .filter_stage import FilterStage
     from .filtered_view import FilteredView
     from .interposed_peer import InterposedPeer
 
@@ -139,7 +138,7 @@ class UDPInterceptedFlow(InterceptedFlow):
         return socket.AF_INET if len(self.key[1]) == 4 else socket.AF_INET6
 
 
-class UDPInterceptor:
+class UDPInterceptor(UDPFiltering):
     """The UDP side of the datapath."""
 
     def __init__(
@@ -152,14 +151,11 @@ class UDPInterceptor:
         destroyed: DestroyEvents,
         find: Callable[[InterceptedFlow], SocketInfo | None],
     ) -> None:
+        super().__init__()
         self._reactor, self._queue, self._pipeline, self._injector = reactor, queue, pipeline, injector
         self._stock, self._destroyed, self._find = stock, destroyed, find
         self._flows: dict[tuple[bytes, int], UDPInterceptedFlow] = {}
         self._finds = False
-        self.stage: FilterStage | None = None
-        """Who is shown datagrams; None without filters."""
-        self.show_peer: Callable[[UDPInterceptedFlow, Address, Direction], FilteredView] | None = None
-        """Shows one more peer of a flow to the filters; `admitted` or `drop` follows, maybe at once."""
         reactor.register(destroyed.fileno(), READ, self._sockets_closed)
         reactor.call_later(SWEEP_INTERVAL, self._sweep)
 
@@ -197,25 +193,6 @@ class UDPInterceptor:
         flow.peers[peer] = None
         self._stock.take(flow.family, lambda sock: self._bind_peer(flow, peer, sock))
 
-    def _may_reach(self, flow: UDPInterceptedFlow, peer: Address, direction: Direction) -> bool:
-        """Whether the filters have let the peer in. One that they have not seen yet is shown to them."""
-        view = flow.view_of(peer)
-        if view is None:
-            assert self.show_peer is not None
-            self.show_peer(flow, peer, direction)  # goes on with `admitted` or `drop`
-            return False
-        if view.silent is not None:
-            self._refuse_peer(flow, peer, view.silent)
-            return False
-        return view.is_admitted
-
-    def _refuse_peer(self, flow: UDPInterceptedFlow, peer: Address, silent: bool) -> None:
-        """Drop what the program has sent to a peer that filters do not let through."""
-        if any(entry[1] == peer for entry in flow.held):
-            self._release(flow, peer, DROP)
-            if not silent:
-                self._answer_peer_error(flow, peer, Unreachable.PORT)
-
     def _bind_peer(self, flow: UDPInterceptedFlow, peer: Address, sock: socket.socket | None) -> None:
         """Make a stock socket the program's view of one peer, and release what waits for it."""
         if flow.state is FlowState.CLOSED or peer not in flow.peers:
@@ -237,31 +214,6 @@ class UDPInterceptor:
         if flow.relay is None and flow.attached and flow.link is not None:
             self._hand_out(flow, peer, sock)
         self._release(flow, peer, ACCEPT)
-
-    def _add_to_relay(self, flow: UDPInterceptedFlow, relay: DatagramRelay, peer: Address, sock: socket.socket) -> None:
-        interposed = flow.interposed.pop(peer, None)
-        unread = interposed.leave() if interposed is not None else []
-        relay.add_peer(peer, sock)
-        view = flow.view_of(peer)
-        if view is not None and view.gates is not None:
-            relay.hold(peer, view.gates.outbound, view.gates.inbound)
-        for datagram in unread:
-            relay.send_on(peer, datagram)
-
-    def _hand_out(self, flow: UDPInterceptedFlow, peer: Address, sock: socket.socket) -> None:
-        """Give the provider its socket for a peer: the program-side one, or one that filters stand in front of."""
-        assert flow.link is not None
-        view = flow.view_of(peer)
-        if peer in flow.interposed:
-            flow.link.peer(flow, peer, flow.interposed[peer].theirs.fileno())
-        elif view is not None and view.gates is not None:
-            from .interposed_peer import InterposedPeer
-
-            interposed = InterposedPeer(self._reactor, sock, view.gates.inbound, view.gates.outbound)
-            flow.interposed[peer] = interposed
-            flow.link.peer(flow, peer, interposed.theirs.fileno())
-        else:
-            flow.link.peer(flow, peer, sock.fileno())
 
     def _no_peer(self, flow: UDPInterceptedFlow, peer: Address, number: int) -> None:
         """There is no way to this peer: say so to the program, and to a provider that asked for it."""
@@ -401,84 +353,6 @@ class UDPInterceptor:
         if flow.relay is None:
             flow.reason = "its provider died"
             self._finish(flow, FlowErrorCode.ABORTED)
-
-    def admitted(self, view: FilteredView, hold_inbound: bool, hold_outbound: bool) -> None:
-        """The filters let a peer in: the first begins the flow, a later one gets its socket."""
-        flow: UDPInterceptedFlow = view.flow
-        if hold_inbound or hold_outbound:
-            self._make_gates(view, hold_inbound, hold_outbound)
-        if view is not flow.view:
-            if flow.state is FlowState.OPEN and view.remote not in flow.peers:
-                self._take_socket(flow, view.remote)
-        elif flow.state is FlowState.HELD:
-            self._pipeline.offer(flow)
-
-    def _make_gates(self, view: FilteredView, hold_inbound: bool, hold_outbound: bool) -> DatagramGates:
-        from .datagram_gate import DatagramGates
-
-        assert self.stage is not None
-        view.gates = made = DatagramGates(self._reactor.call_soon, self.stage, view, hold_inbound, hold_outbound)
-        return made
-
-    def let(self, view: FilteredView, direction: Direction, up_to: int) -> None:
-        """Filters have passed bytes."""
-        if view.gates is not None:
-            view.gates.of(direction).let(up_to)
-
-    def hold(self, view: FilteredView, direction: Direction) -> None:
-        """Filters want to see what went freely: not possible where a provider has the program-side socket."""
-        flow: UDPInterceptedFlow = view.flow
-        peer = view.remote
-        if flow.state is FlowState.CLOSED:
-            return
-        if flow.attached and flow.relay is None and peer not in flow.interposed:
-            view.cannot_be_shown()
-            return
-        gates: DatagramGates = view.gates or self._make_gates(view, False, False)
-        gates.of(direction).shut()
-        if flow.relay is not None:
-            flow.relay.hold(peer, gates.outbound, gates.inbound)
-
-    def drop(self, view: FilteredView, silent: bool, page: bytes | None) -> None:
-        """A filter ends the conversation with a peer; with the first one, before it began, the whole flow."""
-        flow: UDPInterceptedFlow = view.flow
-        if flow.state is FlowState.CLOSED:
-            return
-        if view is flow.view:
-            flow.outcome, flow.by, flow.reason = "dropped", view.by, view.reason
-            if flow.state is not FlowState.OPEN:
-                self._pipeline.take_back(flow)
-                self.refuse(flow, FlowErrorCode.TIMED_OUT if silent else FlowErrorCode.REFUSED)
-                return
-        self._drop_peer(flow, view, view.remote, silent)
-
-    def _drop_peer(self, flow: UDPInterceptedFlow, view: FilteredView, peer: Address, silent: bool) -> None:
-        view.counted = self.counts(view)
-        if view.gates is not None:
-            view.gates.discard()
-        sock = flow.peers.pop(peer, None)
-        if (interposed := flow.interposed.pop(peer, None)) is not None:
-            interposed.close()
-        elif flow.relay is not None:
-            flow.relay.remove_peer(peer)
-        elif sock is not None:
-            sock.close()
-        self._refuse_peer(flow, peer, silent)
-        if not silent and view.direction is Direction.OUTBOUND:
-            self._answer_peer_error(flow, peer, Unreachable.PORT)
-        elif flow.attached and flow.link is not None and view.direction is Direction.INBOUND:
-            reason = f"{view.by} drops datagrams from {peer[0]} port {peer[1]}"
-            flow.link.refused(flow, FlowErrorCode.PROHIBITED, reason, MessageType.PEER_REQUEST, remote=peer)
-        if flow.relay is None and not flow.peers:  # nothing is left that its provider could carry
-            self._finish(flow, FlowErrorCode.ABORTED)
-
-    def counts(self, view: FilteredView) -> tuple[int, int]:
-        """Bytes to and from the program, as far as the engine carries them."""
-        flow: UDPInterceptedFlow = view.flow
-        if flow.relay is not None and view.remote in flow.peers:
-            return flow.relay.counts(view.remote)
-        interposed = flow.interposed.get(view.remote)
-        return interposed.counts if interposed is not None else view.counted
 
     def _ended(self, flow: UDPInterceptedFlow, number: int) -> None:
         if number:

@@ -277,3 +277,21 @@ def test_nobody_reads_what_the_program_sends(setting: Setting) -> None:
     setting.remote.shutdown(socket.SHUT_WR)
     setting.driver.until(lambda: setting.ended)
     assert setting.ended == [None] and setting.read(setting.program) == b"last"
+
+
+def test_a_reset_is_one_at_the_end_of_a_socket_pair_too() -> None:
+    with driving() as driver:
+        program, inner = connection()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        for end in (ours, theirs):
+            end.setblocking(False)
+        ended: list[OSError | None] = []
+        relay = Relay(driver.reactor, PipePool(), inner, ours, lambda relay, error: ended.append(error))
+        relay.far_end = theirs
+        relay.start()
+        reset_on_close(program)
+        program.close()
+        driver.until(lambda: ended)
+        with pytest.raises(ConnectionResetError):
+            theirs.recv(1)
+        theirs.close()
