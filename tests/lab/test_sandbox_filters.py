@@ -179,6 +179,57 @@ class TestData:
         assert shown == ["out 0 b'0234'", "out 10 b'1234'", "out 20 b'2234'"]
 
 
+class TestDatagrams:
+    def test_a_dropped_socket_is_refused(self, program: Program, lab: NetLab) -> None:
+        with program.socket(kind=socket.SOCK_DGRAM) as near:
+            near.connect((FAR4, DROP))
+            near.send(b"hello")
+            assert near.errno_of("recv", 10) == errno.ECONNREFUSED
+
+    def test_a_silent_drop(self, program: Program, lab: NetLab) -> None:
+        with program.socket(kind=socket.SOCK_DGRAM, timeout=0.5) as near:
+            near.connect((FAR4, SILENT))
+            near.send(b"hello")
+            assert isinstance(near.begin("recv", 10).exception(5), TimeoutError)
+
+    def test_a_pause_keeps_what_was_sent(self, program: Program, lab: NetLab) -> None:
+        with lab.far_listener(PAUSE, kind=socket.SOCK_DGRAM) as far, program.socket(kind=socket.SOCK_DGRAM) as near:
+            began = time.monotonic()
+            near.connect((FAR4, PAUSE))
+            near.send(b"one")
+            near.send(b"two")
+            assert [far.recv(10), far.recv(10)] == [b"one", b"two"]
+            assert time.monotonic() - began > 0.45
+
+    def test_a_word_ends_the_conversation(self, program: Program, lab: NetLab) -> None:
+        """What came before has arrived; what comes after is refused, and nothing of it arrives."""
+        with lab.far_listener(WORD, kind=socket.SOCK_DGRAM) as far, program.socket(kind=socket.SOCK_DGRAM) as near:
+            near.connect((FAR4, WORD))
+            near.send(b"harmless")
+            data, peer = far.recvfrom(100)
+            far.sendto(b"reply", peer)
+            assert (data, near.recv(100)) == (b"harmless", b"reply")
+            near.send(b"something forbidden")
+            assert near.errno_of("recv", 100) == errno.ECONNREFUSED
+            near.begin("send", b"forbidden again").exception(5)
+            far.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                far.recvfrom(100)
+
+    def test_reports_have_the_byte_counts(self, program: Program, lab: NetLab) -> None:
+        if program.way == "carried":
+            pytest.skip("the provider has the program's own sockets: nobody counts")
+        before = len(said(program))
+        with lab.far_listener(REPORT, kind=socket.SOCK_DGRAM) as far, program.socket(kind=socket.SOCK_DGRAM) as near:
+            near.connect((FAR4, REPORT))
+            near.send(b"x" * 100)
+            _, peer = far.recvfrom(200)
+            far.sendto(b"y" * 50, peer)
+            near.recv(100)
+        wait_for(lambda: len(reports(program, before)) == 2, 5, "two reports")
+        assert reports(program, before) == ["report NEW_FLOW ALLOW 0 0", "report FLOW_CLOSED ALLOW 100 50"]
+
+
 class TestLater:
     def test_reports_have_the_byte_counts(self, program: Program, lab: NetLab) -> None:
         before = len(said(program))
