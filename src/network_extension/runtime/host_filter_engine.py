@@ -143,7 +143,7 @@ class HostEngine:
         if self.describer.describe(flow, packet):
             return True
         if not self.stage.has_filters:
-            flow.outcome, flow.by = "allowed", "nobody: there is no filter"
+            flow.outcome, flow.reason = "allowed", "no provider filters flows"
             self.log.decided(flow)
         return False
 

@@ -96,9 +96,11 @@ class FlowTable:
     def _set_free(self, flow: HostFlow) -> None:
         """From now on the kernel carries it alone."""
         was_held, flow.stage = flow.stage is Stage.HELD, Stage.FREE
-        self._remove_keys(flow)
-        if was_held or flow.protocol_number != TCP:
+        if was_held or flow.protocol_number != TCP or flow.sequence < 0:
+            self._remove_keys(flow)
             self.memory.add(flow.table_key, flow.sequence, FlowMark.ALLOWED, self._reactor.clock() + ALLOWED_AGAIN)
+        else:
+            del self.flows[flow.table_key]  # no answer was there to be expected
         if flow.filter is not None:
             self._fresh.append(flow)
 
