@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 from network_extension.errors import ExitCode
-from network_extension.runtime.loader import LoaderError, load_provider, one_line, split_spec
+from network_extension.runtime.loader import LoaderError, load_provider, load_provider_class, one_line, split_spec
 
 GOOD = """
 from network_extension import TransparentProxyProvider
@@ -138,6 +139,15 @@ def test_what_is_not_there(spec: str, text: str) -> None:
     with pytest.raises(LoaderError, match=text) as caught:
         load_provider(spec)
     assert caught.value.exit_code == NOT_FOUND
+
+
+def test_a_file_that_the_user_may_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(path: object, **_: object) -> os.stat_result:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("network_extension.runtime.loader.os.stat", forbidden)
+    with pytest.raises(LoaderError, match=r"cannot be read; let user \d+ read it"):
+        load_provider_class(str(tmp_path / "secret.py"))
 
 
 def test_an_unreadable_file_and_a_colon_in_a_path(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import importlib.machinery
 import importlib.util
 import inspect
 import os
+import stat
 import sys
 import traceback
 from types import ModuleType
@@ -92,13 +93,24 @@ def _is_file_spec(target: str) -> bool:
     return target.endswith(".py") or os.sep in target or os.path.isfile(target)
 
 
+def _check_file(spec: str, path: str) -> None:
+    """Say what is wrong with a path that no file can be read from."""
+    try:
+        if stat.S_ISREG(os.stat(path).st_mode) and os.access(path, os.R_OK):
+            return
+        what = "is a directory" if os.path.isdir(path) else "cannot be read"
+    except PermissionError:
+        what = "cannot be read"
+    except (OSError, ValueError):
+        what = "does not exist"
+    step = "give the path of a Python file"
+    if what == "cannot be read":
+        step = f"let user {os.geteuid()} read it and its folders (netext filter: or choose another with --user)"
+    raise LoaderError(f"provider {spec}: the file {path} {what}; {step}", exit_code=ExitCode.PROVIDER_NOT_FOUND)
+
+
 def _import_file(spec: str, path: str) -> ModuleType:
-    if not os.path.isfile(path):
-        what = "is a directory" if os.path.isdir(path) else "does not exist"
-        raise LoaderError(
-            f"provider {spec}: the file {path} {what}; give the path of a Python file",
-            exit_code=ExitCode.PROVIDER_NOT_FOUND,
-        )
+    _check_file(spec, path)
     _make_importable(os.path.dirname(os.path.abspath(path)))
     name = os.path.splitext(os.path.basename(path))[0]
     if name in sys.modules or not name.isidentifier() or name in sys.stdlib_module_names:
