@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.netlab import FAR4, REPOSITORY, NetLab, wait_for
+from tests.netlab import FAR4, REPOSITORY, NetLab, python, wait_for
 
 from .echo_server import EchoServer
 from .host_filter import RunningFilter, near_socket
 
 pytestmark = pytest.mark.lab
-EXAMPLES = REPOSITORY / "examples"
+EXAMPLES, PROVIDERS = REPOSITORY / "examples", REPOSITORY / "tests/lab/providers"
 
 
 def test_a_proxy_given_to_netext_filter_is_refused(lab: NetLab) -> None:
@@ -48,3 +48,14 @@ def test_a_program_that_only_receives_hears_of_the_end(lab: NetLab, tmp_path: Pa
             running.kill(running.engine)
             with pytest.raises(OSError, match=r"reset|abort"):
                 sock.recv(100)
+
+
+def test_a_flow_that_nobody_keeps_is_dropped_in_a_sandbox(lab: NetLab) -> None:
+    """`update_flow` did nothing in `netext run` when the verdict before was a plain allow."""
+    code = "import socket, sys; s = socket.create_connection((sys.argv[1], int(sys.argv[2]))); s.settimeout(5)\n"
+    code += "s.sendall(b'hello'); assert s.recv(5) == b'hello'; s.recv(5)"
+    with EchoServer(lab) as server:
+        words = (*python(code), FAR4, str(server.address[1]))
+        done = lab.run("--provider", str(PROVIDERS / "recalling.py"), "--", *words)
+    assert "ConnectionResetError" in done.stderr
+    assert "dropped by Recalling" in done.stderr

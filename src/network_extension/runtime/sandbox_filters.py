@@ -20,7 +20,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..core.flow_decision import Policy, ProviderState
-from ..core.packets import address_bytes
+from ..core.packets import FlowKey, address_bytes
+from ..filter_verdicts import FilterVerdict, VerdictKind
 from ..linux.route_lookup import RouteLookup
 from ..metadata import ProcessInfo
 from ..rules import Direction
@@ -49,6 +50,8 @@ class SandboxFilters:
         self._engine, self._process_of = engine, process_of
         self.stage = FilterStage(engine.reactor, deadline=options.deadline, policy=options.policy, log=engine.log.event)
         self.stage.decided = self._decided
+        self.stage.update_forgotten = self._update_forgotten
+        self._views: dict[FlowKey, FilteredView] = {}
         self._filters: set[int] = set()
         self._routes = RouteLookup()
         self._echo: EchoFilter | None = None
@@ -63,6 +66,7 @@ class SandboxFilters:
         view.is_strict = self._engine.policy is Policy.CLOSED
         view.host, view.name_source, view.process = flow.host, flow.name_source, flow.process
         view.interface = self._routes.interface(flow.key[3])
+        self._views[view.key] = view
         self.stage.admit(view)
 
     def _show_peer(self, flow: UDPInterceptedFlow, peer: Address, direction: Direction) -> FilteredView:
@@ -75,6 +79,7 @@ class SandboxFilters:
         view = flow.views[peer] = FilteredView(flow, self._engine.pipeline.next_number(), key, direction)
         view.process, view.is_strict = flow.process, self._engine.policy is Policy.CLOSED
         self._describe_other(view)
+        self._views[view.key] = view
         self.stage.admit(view)
         return view
 
@@ -87,15 +92,29 @@ class SandboxFilters:
         """A socket with very many far ends: those that were dropped are asked about again if they come back."""
         for peer, view in [(peer, view) for peer, view in flow.views.items() if view.silent is not None]:
             del flow.views[peer]
-            self.stage.closed(view)
+            self._closed(view)
 
     def closed(self, flow: InterceptedFlow) -> None:
         """A flow is over."""
         if flow.view is not None:
-            self.stage.closed(flow.view)
+            self._closed(flow.view)
         if isinstance(flow, UDPInterceptedFlow):
             for view in flow.views.values():
-                self.stage.closed(view)
+                self._closed(view)
+
+    def _closed(self, view: FilteredView) -> None:
+        if self._views.get(view.key) is view:
+            del self._views[view.key]
+        self.stage.closed(view)
+
+    def _update_forgotten(self, key: FlowKey, verdict: FilterVerdict, direction: Direction) -> bool:
+        """A filter changes its mind about a flow that it let go: a drop ends it, if it is there."""
+        view = self._views.get(key)
+        if view is None or verdict.kind is not VerdictKind.DROP:
+            return False
+        view.reason = "update_flow: drop"
+        view.filter_drop(verdict.silent, None)
+        return True
 
     def expect(self, index: int, kind: str) -> None:
         """A filter belongs to the run: its flows get its policy until it is there, and no proxy has its place."""
