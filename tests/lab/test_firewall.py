@@ -338,7 +338,7 @@ def test_before_a_whole_machine(lab: NetLab, folder: Folder, web: Web, tmp_path:
         '[[rule]]\naction = "allow"\ndirection = "inbound"\n'
     )
     url = f"http://{FAR4}:{web.port}/"
-    with RunningFilter(lab, tmp_path / "log", "--user", "nobody", *folder.arguments(), provider=SPEC) as filters:
+    with RunningFilter(lab, tmp_path / "log", "--user", "nobody", *folder.arguments(), provider="") as filters:
         assert lab.near.run("curl", "-sS", "-m", "5", url).returncode == 7
         assert filters.decision(web.port)["by"] == "Firewall"
         filters.said("deny by rule 'not root'")

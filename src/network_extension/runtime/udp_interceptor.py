@@ -214,6 +214,7 @@ class UDPInterceptor(UDPFiltering):
         if flow.relay is None and flow.attached and flow.link is not None:
             self._hand_out(flow, peer, sock)
         self._release(flow, peer, ACCEPT)
+        self._queue.flush()  # at once: what the program sends now needs no verdict any more, and must not overtake
 
     def _no_peer(self, flow: UDPInterceptedFlow, peer: Address, number: int) -> None:
         """There is no way to this peer: say so to the program, and to a provider that asked for it."""

@@ -229,4 +229,6 @@ def test_we_end_as_it_ended(tmp_path: Path, action: str, status: int) -> None:
         action = "signal.signal(2, signal.SIG_DFL); " + action
     words = [sys.executable, "-W", "error", "-c", EXIT_AS.format(action=action)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=10, check=False, cwd=tmp_path)
+    if status in (-32, -33) and done.returncode == 7:
+        pytest.skip("whoever started us had this signal blocked, and glibc lets nobody unblock it")
     assert (done.returncode, done.stderr) == (status, "")
