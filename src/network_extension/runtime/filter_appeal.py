@@ -34,6 +34,8 @@ class FilterAppeal(FilterWatch):
     def __init__(self, reactor: Reactor, *, deadline: float, policy: Policy | None, log: Callable[..., None]) -> None:
         super().__init__(reactor, deadline=deadline, policy=policy, log=log)
         self._remediation = Remediation()
+        self._told_keys: set[str] = set()
+        """Keys without a URL that the log has told of."""
 
     # Control providers
 
@@ -81,6 +83,12 @@ class FilterAppeal(FilterWatch):
     def _remediate(self, flow: FilteredFlow, decision: FlowFilter, step: Remediate) -> None:
         flow.by, flow.reason = step.by, decision.reason
         maps, keys = self._maps(step.index), (step.url_map_key, step.button_text_map_key)
+        if step.url_map_key not in maps.urls and step.url_map_key not in self._told_keys and len(self._told_keys) < 100:
+            self._told_keys.add(step.url_map_key)
+            text = (
+                f"filter {step.by}: no control provider has a remediation URL {step.url_map_key!r}: pages have no link"
+            )
+            self._log("filter", text)
         flow.filter_drop(False, self._remediation.page(maps, step.index, keys, flow.url, flow.host or flow.remote[0]))
 
     def _append_string(self, flow: FilteredFlow, decision: FlowFilter, step: AppendString) -> None:

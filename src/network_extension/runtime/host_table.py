@@ -186,7 +186,8 @@ class FlowTable:
                 else:
                     self.queue.decide(packet.id, DROP)
             if flow.filter is not None and not flow.filter.is_final:
-                flow.outcome, flow.reason = ("passed" if self._is_open else "dropped"), "the filter ended"
+                # What is held may still go its way: the rules go now, and TCP sends again what was dropped.
+                flow.outcome, flow.reason = ("passed" if self._is_open else "undecided"), "the filter ended"
                 self.told(flow)
             self._forget(flow)
         self.queue.flush()
