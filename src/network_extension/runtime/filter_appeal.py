@@ -88,7 +88,7 @@ class FilterAppeal(FilterWatch):
             text = (
                 f"filter {step.by}: no control provider has a remediation URL {step.url_map_key!r}: pages have no link"
             )
-            self._log("filter", text)
+            self._log("pages", text)
         flow.filter_drop(False, self._remediation.page(maps, step.index, keys, flow.url, flow.host or flow.remote[0]))
 
     def _append_string(self, flow: FilteredFlow, decision: FlowFilter, step: AppendString) -> None:
