@@ -122,6 +122,8 @@ def _authority(text: bytes, port: int) -> tuple[str, int]:
         name, number = text, b""
     if number and not (number.isdigit() and int(number) < 65536):
         raise NotHTTPError(f"no port: {number[:10]!r}")
+    if (b":" in name) != (name[:1] == b"[" and name[-1:] == b"]") or b"[" in name[1:] or b"]" in name[:-1]:
+        raise NotHTTPError(f"no host: {text[:40]!r}")
     if name[:1] == b"[":
         name = name[1:].removesuffix(b"]")
     return name.decode("ascii").lower().rstrip("."), int(number) if number else port

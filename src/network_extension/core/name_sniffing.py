@@ -22,7 +22,9 @@ from .quic_initial import InitialReader
 TCP, UDP = 6, 17
 TLS, TLS_ECH_OUTER, QUIC, HTTP = "tls", "tls-ech-outer", "quic", "http"
 DNS_PORTS = frozenset((53, 5353))
-_HANDSHAKE_RECORD = 0x16
+_HANDSHAKE_RECORD, _CLIENT_HELLO = 0x16, 1
+_RECORD_HEAD = b"\x16\x03"
+_LONGEST_RECORD = 5 + 16384
 
 
 class Sniffed(NamedTuple):
@@ -39,12 +41,13 @@ class Sniffed(NamedTuple):
 class NameSniffer:
     """Reads the first bytes of one flow. `remote_port` is where the flow goes to."""
 
-    __slots__ = ("_data", "_initial", "_port", "_protocol", "_wanted", "done")
+    __slots__ = ("_data", "_initial", "_message", "_port", "_protocol", "_record", "_wanted", "done")
 
     def __init__(self, protocol_number: int, remote_port: int) -> None:
         self._protocol, self._port = protocol_number, remote_port
         self._data = bytearray()
         self._wanted = 0
+        self._record = self._message = 0  # where the first incomplete TLS record begins; handshake bytes before it
         self._initial: InitialReader | None = None
         self.done = protocol_number not in (TCP, UDP) or (protocol_number == UDP and remote_port in DNS_PORTS)
         """Nothing more can come of it."""
@@ -74,19 +77,41 @@ class NameSniffer:
         return found
 
     def _tls(self) -> Sniffed | None:
+        if not self._may_be_complete():
+            return None
         hello = read_client_hello(bytes(self._data[:MAX_LENGTH]))
         if hello is None:
-            self._wanted = self._missing()
             return None
         source = TLS_ECH_OUTER if hello.has_encrypted_client_hello else TLS
         return Sniffed(hello.server_name, source, None, hello)
 
-    def _missing(self) -> int:
-        """How many bytes there must be before another look can find more: the end of the present record."""
-        data, at = self._data, 0
+    def _may_be_complete(self) -> bool:
+        """Whether the hello's end is there, or what cannot belong to one: each record is walked over only once.
+
+        To read all of them again with each piece would cost the square of their number, and a record may have one byte.
+        """
+        data, at = self._data, self._record
+        end = at + 5
         while at + 5 <= len(data):
-            at += 5 + (data[at + 3] << 8 | data[at + 4])
-        return min(max(at, len(data) + 1), MAX_LENGTH)
+            end = at + 5 + (data[at + 3] << 8 | data[at + 4])
+            if data[at : at + 2] != _RECORD_HEAD or end == at + 5 or end - at > _LONGEST_RECORD:
+                return True  # to be refused by the reader
+            if end > len(data):
+                break
+            self._message += end - at - 5
+            self._record = at = end
+        self._wanted = min(max(at + 5, end), MAX_LENGTH)
+        return not self._message or self._message >= self._length()
+
+    def _length(self) -> int:
+        """Of the handshake message, from its first four bytes; 4 while these are not there, 0 for what is no hello."""
+        head, at = bytearray(), 0
+        while at < self._record and len(head) < 4:
+            size = self._data[at + 3] << 8 | self._data[at + 4]
+            head += self._data[at + 5 : at + 5 + min(size, 4 - len(head))]
+            at += 5 + size
+        length = 4 + int.from_bytes(head[1:], "big") if len(head) == 4 else 4
+        return length if head[0] == _CLIENT_HELLO and length <= MAX_LENGTH else 0
 
     def _http(self) -> Sniffed | None:
         head = read_request_head(bytes(self._data[:MAX_HEAD]), self._port)

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from network_extension.core import name_sniffing
+from network_extension.core.client_hello import ClientHello, read_client_hello
 from network_extension.core.name_sniffing import NameSniffer, Sniffed
 
 TCP, UDP = 6, 17
@@ -50,6 +52,48 @@ def test_a_hello_over_several_records_and_pieces() -> None:
     found, _ = fed([bytes([byte]) for byte in cut])
     assert found is not None
     assert found.host == "www.example.com"
+
+
+def record(part: bytes) -> bytes:
+    return b"\x16\x03\x01" + len(part).to_bytes(2, "big") + part
+
+
+@given(st.lists(st.integers(1, len(HELLO) - 6), max_size=40), st.integers(1, 200))
+def test_any_records_in_any_pieces(cuts: list[int], size: int) -> None:
+    marks = [0, *sorted(set(cuts)), len(HELLO) - 5]
+    stream = b"".join(record(HELLO[5 + low : 5 + high]) for low, high in itertools.pairwise(marks))
+    found, _ = fed([stream[at : at + size] for at in range(0, len(stream), size)])
+    assert found == fed([HELLO])[0]
+
+
+def test_records_of_one_byte_cost_no_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They did: a hello of 64 KiB in such records, a segment each, kept the engine busy for half a minute."""
+    looks: list[int] = []
+
+    def counted(data: bytes) -> ClientHello | None:
+        looks.append(len(data))
+        return read_client_hello(data)
+
+    monkeypatch.setattr(name_sniffing, "read_client_hello", counted)
+    found, sniffer = fed([record(bytes([byte])) for byte in b"\1\0\xff\0" + bytes(11000)])
+    assert (found, sniffer.done) == (None, True)
+    assert len(looks) < 4
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        record(b"\2\0\1\0"),  # a ServerHello
+        record(b"\1\1\0\0"),  # a hello of more than 64 KiB
+        record(b"\1") + record(b"\0\1\0") + b"GET / HTTP/1.1",
+        record(b"\1") + record(b"\0\1\0") + record(b""),
+        record(b"\1") + b"\x16\3\1\x40\1",
+    ],
+)
+def test_what_is_no_hello_is_soon_done_with(first: bytes) -> None:
+    for pieces in ([first], [bytes([byte]) for byte in first]):
+        found, sniffer = fed(pieces)
+        assert (found, sniffer.done) == (None, True)
 
 
 def test_an_http_url() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +31,59 @@ def test_the_keys_of_rfc_9369_appendix_a_1() -> None:
     assert keys.key.hex() == "8b1a0bc121284290a29e0971b5cd045d"
     assert keys.iv.hex() == "91f73e2351d8fa91660e909f"
     assert keys.header.hex() == "45b95e15235d6f45a6b19cbcb0294ba9"
+
+
+HELLO_OF_RFC_9001 = bytes.fromhex(
+    "010000ed0303ebf8fa56f12939b9584a3896472ec40bb863cfd3e86804fe3a47f06a2b69484c00000413011302010000c000000010000e00"
+    "000b6578616d706c652e636f6dff01000100000a00080006001d0017001800100007000504616c706e000500050100000000003300260024"
+    "001d00209370b2c9caa47fbabaf4559fedba753de171fa71f50f1ce15d43e994ec74d748002b0003020304000d0010000e04030503060302"
+    "03080408050806002d00020101001c00024001003900320408ffffffffffffffff05048000ffff07048000ffff0801100104800075300901"
+    "100f088394c8f03e51570806048000ffff"
+)
+
+
+def initial(payload: bytes, number: int) -> bytes:
+    """A client's Initial packet as RFC 9001 §5.3 and §5.4 make it; `payload` has its padding."""
+    ciphers = pytest.importorskip("cryptography.hazmat.primitives.ciphers")
+    aead = pytest.importorskip("cryptography.hazmat.primitives.ciphers.aead")
+    keys, sent_number = initial_keys(CONNECTION_ID), number.to_bytes(4, "big")
+    length = (0x4000 | 4 + len(payload) + 16).to_bytes(2, "big")
+    head = b"\xc3\0\0\0\1\x08" + CONNECTION_ID + b"\0\0" + length
+    nonce = (int.from_bytes(keys.iv, "big") ^ number).to_bytes(12, "big")
+    sealed: bytes = aead.AESGCM(keys.key).encrypt(nonce, payload, head + sent_number)
+    mask = ciphers.Cipher(ciphers.algorithms.AES(keys.header), ciphers.modes.ECB()).encryptor().update(sealed[:16])
+    covered = bytes(byte ^ other for byte, other in zip(sent_number, mask[1:5], strict=True))
+    return bytes([head[0] ^ mask[0] & 15]) + head[1:] + covered + sealed
+
+
+def crypto(start: int, end: int) -> bytes:
+    piece = HELLO_OF_RFC_9001[start:end]
+    return b"\6" + (0x4000 | start).to_bytes(2, "big") + (0x4000 | len(piece)).to_bytes(2, "big") + piece
+
+
+def test_the_packet_of_rfc_9001_appendix_a_2() -> None:
+    packet = initial((b"\6\0\x40\xf1" + HELLO_OF_RFC_9001).ljust(1162, b"\0"), 2)
+    assert packet.startswith(
+        bytes.fromhex("c000000001088394c8f03e5157080000449e7b9aec34d1b1c98dd7689fb8ec11d242b123dc9b")
+    )
+    assert packet.endswith(bytes.fromhex("e221af44860018ab0856972e194cd934"))
+    hello = InitialReader().feed(packet)
+    assert hello is not None
+    assert (hello.server_name, hello.application_protocols) == ("example.com", ("alpn",))
+
+
+@given(st.lists(st.integers(1, len(HELLO_OF_RFC_9001) - 1), max_size=30), st.randoms(use_true_random=False), st.data())
+def test_pieces_in_any_order_and_packets(cuts: list[int], chance: random.Random, data: st.DataObject) -> None:
+    """As browsers send them: shuffled, with PING and PADDING between, in coalesced packets and several datagrams."""
+    marks = [0, *sorted(set(cuts)), len(HELLO_OF_RFC_9001)]
+    frames = [crypto(low, high) for low, high in itertools.pairwise(marks)]
+    chance.shuffle(frames)
+    groups = [frames[at::3] for at in range(3)]
+    packets = [initial(b"\1\0\0".join(group).ljust(40, b"\0"), number) for number, group in enumerate(groups)]
+    cut = data.draw(st.integers(0, 2))
+    reader = InitialReader()
+    found = [reader.feed(datagram) for datagram in (b"".join(packets[:cut]), b"".join(packets[cut:])) if datagram]
+    assert [hello.server_name for hello in found if hello is not None] == ["example.com"]
 
 
 def first_datagrams(name: str = "quic.example", protocols: int = 1, version: int = VERSION_1) -> list[bytes]:
