@@ -10,17 +10,14 @@ from typing import Any, NamedTuple
 from ..builtin.firewall import Firewall
 from ..content_filter import FilterDataProvider, FilterProvider
 from ..core.filter_rule_matching import FilterRuleMatcher
-from ..core.rule_matching import FlowFacts, is_loopback
+from ..core.flow_description import facts_of
 from ..errors import NetworkExtensionError, ProviderError
 from ..filter_flow import FilterFlow
 from ..filter_settings import FilterSettings
 from ..filter_verdicts import FilterAction, FilterGrade, FilterVerdict, VerdictKind
-from ..rules import Protocol
 from ..runtime.loader import load_provider
 
 START_TIMEOUT = 5.0
-_UNKNOWN_ADDRESS = bytes((192, 0, 2, 1))  # RFC 5737
-_RULE_PROTOCOL = {6: Protocol.TCP, 17: Protocol.UDP}
 
 
 class Verdict(NamedTuple):
@@ -99,7 +96,7 @@ async def _try(name: str, provider: FilterDataProvider, flow: FilterFlow) -> Ver
     provider._stage = stage
     try:
         await asyncio.wait_for(provider.start_filter(), START_TIMEOUT)
-        found, rule = _by_settings(stage.settings, flow)
+        found, rule = FilterRuleMatcher(stage.settings or FilterSettings()).decide(facts_of(flow))
         if found is not FilterAction.FILTER_DATA:
             action = "allow" if found is FilterAction.ALLOW else "deny"
             return Verdict(name, action, f"{action} by its settings: {rule}", grade=provider.grade)
@@ -111,24 +108,6 @@ async def _try(name: str, provider: FilterDataProvider, flow: FilterFlow) -> Ver
         return Verdict(name, "unknown", f"raised {type(error).__name__}: {error}", grade=provider.grade)
     action, text = _described(verdict)
     return Verdict(name, action, f"its handle_new_flow answers {text}", grade=provider.grade)
-
-
-def _by_settings(settings: FilterSettings | None, flow: FilterFlow) -> tuple[FilterAction, str]:
-    there = flow.remote_endpoint
-    address = there.address if there else None
-    packed = address.packed if address else _UNKNOWN_ADDRESS
-    if settings is None:
-        is_near = is_loopback(packed)
-        return (FilterAction.ALLOW, "loopback") if is_near else (FilterAction.FILTER_DATA, "no rules")
-    facts = FlowFacts(
-        _RULE_PROTOCOL.get(flow.socket_protocol, Protocol.ANY),
-        packed,
-        there.port if there else 0,
-        flow.remote_hostname,
-        is_loopback(packed),
-        flow.direction,
-    )
-    return FilterRuleMatcher(settings).decide(facts)
 
 
 def _described(verdict: object) -> tuple[str, str]:

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 from ..endpoint import Endpoint
 from ..errors import ConfigurationError
-from ..filter_flow import FilterSocketFlow
+from ..filter_flow import FilterFlow, FilterSocketFlow
 from ..metadata import FlowMetadata, ProcessInfo
-from ..rules import Direction
+from ..rules import Direction, Protocol
+from .rule_matching import FlowFacts, is_loopback
 
 PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58}
 DEFAULT_PORT = 443
+UNKNOWN_ADDRESS = bytes((192, 0, 2, 1))
+"""What a name is taken to lead to, where nobody has asked (RFC 5737)."""
+_RULE_PROTOCOLS = {6: Protocol.TCP, 17: Protocol.UDP}
 _SOCKET_TYPES = {6: 1, 17: 2}  # SOCK_STREAM, SOCK_DGRAM; anything else is SOCK_RAW, 3
 _ARROWS = {
     "→": Direction.OUTBOUND,
@@ -53,6 +57,21 @@ def parse_flow(text: str, *, process: ProcessInfo | None = None) -> FilterSocket
         socket_type=_SOCKET_TYPES.get(protocol, 3),
         socket_protocol=protocol,
         metadata=FlowMetadata(process, "dns" if name else None),
+    )
+
+
+def facts_of(flow: FilterFlow) -> FlowFacts:
+    """What rules can know of a flow. One whose address is not known is taken to go far away, not to loopback."""
+    there = flow.remote_endpoint
+    address = there.address if there else None
+    packed = address.packed if address else UNKNOWN_ADDRESS
+    return FlowFacts(
+        _RULE_PROTOCOLS.get(flow.socket_protocol, Protocol.ANY),
+        packed,
+        there.port if there else 0,
+        flow.remote_hostname,
+        is_loopback(packed),
+        flow.direction,
     )
 
 

@@ -6,6 +6,9 @@ import asyncio
 import selectors
 from typing import Any
 
+MOST_TURNS = 10_000
+"""Turns of the event loop without time passing, after which a provider is taken to be busy for ever."""
+
 
 class FakeClock:
     """Seconds that pass only when `advance` is called. Call it to read it, as `time.monotonic`."""
@@ -25,10 +28,24 @@ class FakeClock:
 
 
 class _NeverWaiting(selectors.DefaultSelector):
-    """Looks at descriptors without waiting for them: time does not pass by itself."""
+    """Looks at descriptors without waiting for them. The loop asks it to wait when nothing is left to do at this time.
+
+    How long it would wait says when the next timer is due.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    turns = 0
+    idle_for: float | None = None
 
     def select(self, timeout: float | None = None) -> list[Any]:
-        return super().select(0)
+        events = super().select(0)
+        self.turns += 1
+        if self.turns > MOST_TURNS:
+            raise AssertionError(f"the provider is still busy after {MOST_TURNS} turns of the event loop")
+        if not events and timeout != 0:
+            self.idle_for = timeout
+            self.loop.stop()
+        return events
 
 
 class FakeTimeLoop(asyncio.SelectorEventLoop):
@@ -40,39 +57,28 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, clock: FakeClock | None = None) -> None:
         self.clock = clock or FakeClock()
-        super().__init__(_NeverWaiting())
+        self._looks = _NeverWaiting()
+        super().__init__(self._looks)
+        self._looks.loop = self
 
     def time(self) -> float:
         """The fake time in seconds."""
         return self.clock.now
 
-    def settle(self, turns: int = 10_000) -> None:
+    def settle(self) -> None:
         """Run until nothing is left to do at this time. Raises AssertionError if that never comes."""
-        for _ in range(turns):
-            self._turn()
-            if not self._has_work():
-                return
-        raise AssertionError(f"the provider is still busy after {turns} turns of the event loop without time passing")
+        self._looks.turns = 0
+        self.run_forever()
+
+    def next_timer(self) -> float | None:
+        """When something is due next, at a time to come; None: never."""
+        self.settle()
+        return None if self._looks.idle_for is None else self.clock.now + self._looks.idle_for
 
     def advance(self, seconds: float) -> None:
         """Let `seconds` pass, with everything that is due on the way."""
         end = self.clock.now + seconds
-        self.settle()
-        while (due := self._next_timer()) is not None and due <= end:
-            self.clock.now = max(self.clock.now, due)
-            self.settle()
+        while (due := self.next_timer()) is not None and due <= end:
+            self.clock.now = due
         self.clock.now = end
         self.settle()
-
-    def _turn(self) -> None:
-        self.call_soon(self.stop)
-        self.run_forever()
-
-    def _has_work(self) -> bool:
-        # What a handle is due at counts in steps of the loop's resolution.
-        due = self._next_timer()
-        return bool(self._ready) or (due is not None and due <= self.clock.now) or bool(self._selector.select(0))  # type: ignore[attr-defined]
-
-    def _next_timer(self) -> float | None:
-        due = [handle.when() for handle in self._scheduled if not handle.cancelled()]  # type: ignore[attr-defined]
-        return min(due, default=None)

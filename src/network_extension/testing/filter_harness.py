@@ -26,10 +26,8 @@ from ..content_filter import FilterControlProvider, FilterDataProvider, FilterPr
 from ..core import filter_decision as decision
 from ..core.filter_rule_matching import FilterRuleMatcher
 from ..core.flow_decision import Policy, ProviderState, Trouble
-from ..core.flow_description import parse_flow
+from ..core.flow_description import facts_of, parse_flow
 from ..core.name_sniffing import NameSniffer
-from ..core.rule_matching import FlowFacts, is_loopback
-from ..endpoint import ip_address
 from ..errors import ProviderError
 from ..filter_flow import FilterFlow, FilterReport
 from ..filter_settings import FilterSettings
@@ -42,14 +40,11 @@ from ..filter_verdicts import (
     VerdictKind,
 )
 from ..provider import StopReason
-from ..rules import Direction, Protocol
+from ..rules import Direction
 from .clock import FakeClock, FakeTimeLoop
 from .transcript import Transcript, shown
 
 _NAMES = {Direction.OUTBOUND: "outbound", Direction.INBOUND: "inbound"}
-_RULE_PROTOCOL = {6: Protocol.TCP, 17: Protocol.UDP}
-UNKNOWN_ADDRESS = "192.0.2.1"
-"""What a name leads to (RFC 5737)."""
 
 
 class FilteredTalk:
@@ -70,7 +65,7 @@ class FilteredTalk:
         )
         self.machine = decision.FlowFilter(
             harness.slots,
-            _facts(flow),
+            facts_of(flow),
             is_datagram=flow.socket_protocol == socket.IPPROTO_UDP,
             protocol=flow.socket_protocol,
         )
@@ -277,7 +272,7 @@ class FilterHarness:
         """Run a coroutine of the provider to its end; time passes if it sleeps."""
         task = self.loop.create_task(_await(work))
         self.loop.settle()
-        while not task.done() and (due := self.loop._next_timer()) is not None:
+        while not task.done() and (due := self.loop.next_timer()) is not None:
             self.advance(max(0.0, due - self.clock.now))
         assert task.done(), "the provider waits for something that never comes"
         return task.result()
@@ -452,20 +447,6 @@ def _complete_call(provider: FilterDataProvider, flow: FilterFlow, step: Any) ->
     if step.direction is Direction.OUTBOUND:
         return provider.handle_outbound_data_complete(flow)
     return provider.handle_inbound_data_complete(flow)
-
-
-def _facts(flow: FilterFlow) -> FlowFacts:
-    there = flow.remote_endpoint
-    address = ip_address(there.host) if there else None
-    packed = (address or ip_address(UNKNOWN_ADDRESS)).packed  # type: ignore[union-attr]
-    return FlowFacts(
-        _RULE_PROTOCOL.get(flow.socket_protocol, Protocol.ANY),
-        packed,
-        there.port if there else 0,
-        flow.remote_hostname,
-        is_loopback(packed),
-        flow.direction,
-    )
 
 
 async def _await(work: Awaitable[Any]) -> Any:

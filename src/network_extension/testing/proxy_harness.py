@@ -234,7 +234,7 @@ class ProxyHarness:
         """Run a coroutine of the provider to its end; time passes if it sleeps."""
         task = self.loop.create_task(_await(work))
         self.loop.settle()
-        while not task.done() and (due := self.loop._next_timer()) is not None:
+        while not task.done() and (due := self.loop.next_timer()) is not None:
             self.loop.advance(max(0.0, due - self.clock.now))
         assert task.done(), "the provider waits for something that never comes"
         return task.result()
