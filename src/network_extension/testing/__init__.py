@@ -13,21 +13,22 @@ if TYPE_CHECKING:
     from ..core.flow_description import parse_flow
     from .clock import FakeClock, FakeTimeLoop
     from .filter_harness import FilteredTalk, FilterHarness
+    from .memory_flow import FarSide, ProgramSide
     from .netlab import Host, NetLab
     from .packet_harness import PacketHarness
-    from .proxy_harness import FarSide, ProgramSide, ProxyHarness
+    from .proxy_harness import ProxyHarness
     from .transcript import Transcript
 
 _HOME = {
     "FakeClock": "network_extension.testing.clock",
     "FakeTimeLoop": "network_extension.testing.clock",
-    "FarSide": "network_extension.testing.proxy_harness",
+    "FarSide": "network_extension.testing.memory_flow",
     "FilterHarness": "network_extension.testing.filter_harness",
     "FilteredTalk": "network_extension.testing.filter_harness",
     "Host": "network_extension.testing.netlab",
     "NetLab": "network_extension.testing.netlab",
     "PacketHarness": "network_extension.testing.packet_harness",
-    "ProgramSide": "network_extension.testing.proxy_harness",
+    "ProgramSide": "network_extension.testing.memory_flow",
     "ProxyHarness": "network_extension.testing.proxy_harness",
     "Transcript": "network_extension.testing.transcript",
     "parse_flow": "network_extension.core.flow_description",

@@ -7,21 +7,21 @@ with PacketHarness(DropsPings()) as packets:
 from __future__ import annotations
 
 import weakref
-from collections.abc import Awaitable, Mapping
-from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from collections.abc import Awaitable, Iterator, Mapping
+from typing import Any
 
 from ..content_filter import FilterPacketProvider, Packet
 from ..errors import ProviderError
 from ..filter_verdicts import FilterPacketVerdict
 from ..provider import StopReason
 from ..rules import Direction
-from .clock import FakeClock, FakeTimeLoop
+from .clock import FakeClock
+from .harness import Harness
 
 OUTSIDE_HANDLER = "delay_current_packet is valid within handle_packet only, with the context that it was called with"
 
 
-class PacketHarness:
+class PacketHarness(Harness):
     """Runs one packet filter. `passed` has the packets that came out, in order; `dropped` counts the others."""
 
     def __init__(
@@ -31,32 +31,19 @@ class PacketHarness:
         configuration: Mapping[str, Any] | None = None,
         clock: FakeClock | None = None,
     ) -> None:
-        self.provider, self.loop = provider, FakeTimeLoop(clock)
-        self.clock = self.loop.clock
+        super().__init__((provider,), configuration, clock)
+        self.provider = provider
         self.passed: list[bytes] = []
         self.dropped = 0
-        self.log_lines: list[str] = []
         self._current: tuple[object, bytes, str, Direction] | None = None
         self._delayed: dict[int, bytes] = {}
         self._was_delayed = False
-        provider._stage = self
-        provider._configuration = MappingProxyType(dict(configuration or {}))
 
-    def __enter__(self) -> Self:
-        try:
-            self.loop.run_until_complete(_await(self.provider.start_filter()))
-        except BaseException:
-            self.loop.close()
-            raise
-        return self
+    def _start(self) -> Iterator[Awaitable[None]]:
+        yield self.provider.start_filter()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self.loop.run_until_complete(_await(self.provider.stop_filter(StopReason.USER_INITIATED)))
-        finally:
-            self.loop.close()
+    def _stop(self) -> Iterator[Awaitable[None]]:
+        yield self.provider.stop_filter(StopReason.USER_INITIATED)
 
     def send(self, packet: bytes, *, interface: str = "eth0") -> FilterPacketVerdict:
         """A program's packet, from its IP header on; what was decided."""
@@ -65,10 +52,6 @@ class PacketHarness:
     def receive(self, packet: bytes, *, interface: str = "eth0") -> FilterPacketVerdict:
         """A packet that arrives."""
         return self._handle(packet, interface, Direction.INBOUND)
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass."""
-        self.loop.advance(seconds)
 
     @property
     def delayed(self) -> int:
@@ -79,7 +62,7 @@ class PacketHarness:
         context = object()
         self._current, self._was_delayed = (context, data, interface, direction), False
         answer = self.provider.handle_packet(context, interface, direction, data)
-        verdict = self.loop.run_until_complete(_await(answer)) if isinstance(answer, Awaitable) else answer
+        verdict = self.run(answer) if isinstance(answer, Awaitable) else answer
         self._current = None
         if not isinstance(verdict, FilterPacketVerdict):
             raise TypeError(f"handle_packet returned {type(verdict).__name__}, not a FilterPacketVerdict")
@@ -113,18 +96,3 @@ class PacketHarness:
     def _released(self, key: int) -> None:
         if self._delayed.pop(key, None) is not None:
             self.dropped += 1
-
-    def apply_settings(self, settings: object) -> None:
-        """A packet filter has no settings."""
-
-    def cancel(self, error: BaseException | None) -> None:
-        """The provider ends itself."""
-        self.log_lines.append(f"cancel: {error!r}")
-
-    def log(self, level: str, text: str) -> None:
-        """A line for the log."""
-        self.log_lines.append(f"{level}: {text}")
-
-
-async def _await(work: Awaitable[Any]) -> Any:
-    return await work
