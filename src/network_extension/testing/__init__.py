@@ -12,7 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..core.flow_description import parse_flow
     from .clock import FakeClock, FakeTimeLoop
-    from .filter_harness import FilteredTalk, FilterHarness
+    from .filter_harness import FilterHarness
+    from .filtered_talk import FilteredTalk
     from .memory_flow import FarSide, ProgramSide
     from .netlab import Host, NetLab
     from .packet_harness import PacketHarness
@@ -24,7 +25,7 @@ _HOME = {
     "FakeTimeLoop": "network_extension.testing.clock",
     "FarSide": "network_extension.testing.memory_flow",
     "FilterHarness": "network_extension.testing.filter_harness",
-    "FilteredTalk": "network_extension.testing.filter_harness",
+    "FilteredTalk": "network_extension.testing.filtered_talk",
     "Host": "network_extension.testing.netlab",
     "NetLab": "network_extension.testing.netlab",
     "PacketHarness": "network_extension.testing.packet_harness",

@@ -28,16 +28,20 @@ class FakeClock:
 
 
 class _NeverWaiting(selectors.DefaultSelector):
-    """Looks at descriptors without waiting for them. The loop asks it to wait when nothing is left to do at this time.
+    """While the loop settles, looks at descriptors without waiting for them, and stops the loop where it would wait.
 
-    How long it would wait says when the next timer is due.
+    How long it would wait says when the next timer is due. Otherwise (`run_until_complete`, which may wait for a
+    thread) it waits as any selector does.
     """
 
     loop: asyncio.AbstractEventLoop
+    settling = False
     turns = 0
     idle_for: float | None = None
 
     def select(self, timeout: float | None = None) -> list[Any]:
+        if not self.settling:
+            return super().select(timeout)
         events = super().select(0)
         self.turns += 1
         if self.turns > MOST_TURNS:
@@ -67,8 +71,11 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
 
     def settle(self) -> None:
         """Run until nothing is left to do at this time. Raises AssertionError if that never comes."""
-        self._looks.turns = 0
-        self.run_forever()
+        self._looks.turns, self._looks.settling = 0, True
+        try:
+            self.run_forever()
+        finally:
+            self._looks.settling = False
 
     def next_timer(self) -> float | None:
         """When something is due next, at a time to come; None: never."""

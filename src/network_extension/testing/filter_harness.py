@@ -16,144 +16,25 @@ The same class runs unchanged in `netext run` and `netext filter`. No privilege,
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, ClassVar
 
 from ..content_filter import FilterControlProvider, FilterDataProvider, FilterProvider
 from ..core import filter_decision as decision
 from ..core.filter_rule_matching import FilterRuleMatcher
 from ..core.flow_decision import Policy, ProviderState, Trouble
-from ..core.flow_description import facts_of, parse_flow
-from ..core.name_sniffing import NameSniffer
+from ..core.flow_description import parse_flow
 from ..errors import ProviderError
 from ..filter_flow import FilterFlow, FilterReport
 from ..filter_settings import FilterSettings
-from ..filter_verdicts import (
-    FLOW_BYTES_MAX,
-    FilterDataVerdict,
-    FilterNewFlowVerdict,
-    FilterReportEvent,
-    FilterVerdict,
-    VerdictKind,
-)
+from ..filter_verdicts import FilterDataVerdict, FilterNewFlowVerdict, FilterReportEvent, FilterVerdict
 from ..provider import StopReason
 from ..rules import Direction
-from .clock import FakeClock, FakeTimeLoop
-from .transcript import Transcript, shown
-
-_NAMES = {Direction.OUTBOUND: "outbound", Direction.INBOUND: "inbound"}
-
-
-class FilteredTalk:
-    """One flow under filters, with the test as both of its ends."""
-
-    def __init__(self, harness: FilterHarness, flow: FilterFlow) -> None:
-        self._harness, self.flow = harness, flow
-        self.state = "held"
-        """ "held" (asked or paused), "open" (some direction is held), "allowed", "dropped", "silently dropped"."""
-        self.is_silent = False
-        self._streams = {direction: bytearray() for direction in _NAMES}
-        self._passed = dict.fromkeys(_NAMES, 0)
-        self._free = dict.fromkeys(_NAMES, False)
-        self._unseen = dict.fromkeys(_NAMES, 0)
-        """Bytes that passed before the machine began to count."""
-        self._sniffer: NameSniffer | None = NameSniffer(
-            flow.socket_protocol, flow.remote_endpoint.port if flow.remote_endpoint else 0
-        )
-        self.machine = decision.FlowFilter(
-            harness.slots,
-            facts_of(flow),
-            is_datagram=flow.socket_protocol == socket.IPPROTO_UDP,
-            protocol=flow.socket_protocol,
-        )
-
-    @property
-    def sent(self) -> bytes:
-        """What the program sent and the filters let out."""
-        return self._let_through(Direction.OUTBOUND)
-
-    @property
-    def received(self) -> bytes:
-        """What the far side sent and the filters let in."""
-        return self._let_through(Direction.INBOUND)
-
-    @property
-    def why(self) -> str:
-        """Who decided, and the reason."""
-        return f"{self.machine.by}: {self.machine.reason}"
-
-    def send(self, data: bytes) -> None:
-        """The program sends."""
-        self._data(Direction.OUTBOUND, data)
-
-    def receive(self, data: bytes) -> None:
-        """The far side sends."""
-        self._data(Direction.INBOUND, data)
-
-    def end_outbound(self) -> None:
-        """The program sends no more."""
-        self._harness._steps(self, self.machine.ended(Direction.OUTBOUND, self._harness.clock()))
-
-    def end_inbound(self) -> None:
-        """The far side sends no more."""
-        self._harness._steps(self, self.machine.ended(Direction.INBOUND, self._harness.clock()))
-
-    def close(self) -> None:
-        """The connection is over: reports of it come now."""
-        self._harness._steps(self, self.machine.closed(self._harness.clock()))
-        self._harness._forget(self)
-
-    def _data(self, direction: Direction, data: bytes) -> None:
-        assert self.state in ("open", "allowed"), f"{self.flow!r} is {self.state}: no bytes move"
-        self._streams[direction] += data
-        if direction is Direction.OUTBOUND:
-            self._sniff(data)
-        if self._free[direction]:
-            self._passed[direction] = len(self._streams[direction])
-        # The machine counts what passes freely, too: its offsets are those of the stream if it is held again.
-        self._harness._steps(self, self.machine.received(direction, data, self._harness.clock()))
-        self._harness.loop.settle()
-
-    def _sniff(self, data: bytes) -> None:
-        if self._sniffer is not None:
-            if (found := self._sniffer.feed(data)) is not None:
-                self.flow.remote_hostname = found.host or self.flow.remote_hostname
-                self.flow.url = found.url or self.flow.url
-                self.flow.metadata.name_source = found.source if found.host else self.flow.metadata.name_source
-            if self._sniffer.done:
-                self._sniffer = None
-
-    def _let_through(self, direction: Direction) -> bytes:
-        return bytes(self._streams[direction][: self._passed[direction]])
-
-    def _opened(self, hold_inbound: bool, hold_outbound: bool) -> None:
-        self._free = {Direction.INBOUND: not hold_inbound, Direction.OUTBOUND: not hold_outbound}
-        self.state = "open" if hold_inbound or hold_outbound else "allowed"
-        self._harness.transcript.became("open" if self.state == "open" else "allowed")
-
-    def _pass(self, direction: Direction, up_to: int) -> None:
-        before, there = self._passed[direction], len(self._streams[direction])
-        self._passed[direction] = min(up_to + self._unseen[direction], there)
-        if self._passed[direction] > before:
-            data = bytes(self._streams[direction][before : self._passed[direction]])
-            self._harness.transcript.became(f"{_NAMES[direction]} passes {shown(data)}")
-        if up_to >= FLOW_BYTES_MAX and not self._free[direction]:
-            self._free[direction] = True
-            if all(self._free.values()):
-                self.state = "allowed"
-                self._harness.transcript.became("allowed")
-
-    def _held_again(self, direction: Direction) -> None:
-        self._free[direction], self.state = False, "open"
-        self._unseen[direction] = len(self._streams[direction]) - self.machine.given(direction)
-
-    def _dropped(self, silent: bool) -> None:
-        was_open = self.state in ("open", "allowed")
-        self.state, self.is_silent = "dropped", silent
-        self._harness.transcript.became("silently dropped" if silent else "reset" if was_open else "refused")
+from .clock import FakeClock
+from .filtered_talk import DIRECTION_NAMES, FilteredTalk
+from .harness import Harness, awaited
+from .transcript import flow_words, shown, verdict_words
 
 
 class _Stage:
@@ -175,14 +56,18 @@ class _Stage:
             steps = talk.machine.resume(self._index, verdict, self._harness.clock())
         except decision.FilterMisuse as error:
             raise ProviderError(f"resume_flow: {flow!r}: {error}") from None
-        self._harness._said(self._index, f"resume with {described(verdict)}")
-        self._harness._steps(talk, steps)
+        self._harness._said(self._index, f"resume with {verdict_words(verdict)}")
+        self._harness.carry_out(talk, steps)
 
     def update_flow(self, flow: FilterFlow, verdict: FilterDataVerdict, direction: Direction) -> None:
         """Change a verdict from outside."""
         talk = self._talk(flow, "update_flow")
-        self._harness._said(self._index, f"update {direction.name.lower()} with {described(verdict)}")
-        self._harness._steps(talk, talk.machine.update(self._index, verdict, direction, self._harness.clock()))
+        try:
+            steps = talk.machine.update(self._index, verdict, direction, self._harness.clock())
+        except decision.FilterMisuse as error:
+            raise ProviderError(f"{flow!r}: {error}") from None
+        self._harness._said(self._index, f"update {direction.name.lower()} with {verdict_words(verdict)}")
+        self._harness.carry_out(talk, steps)
 
     def _talk(self, flow: FilterFlow, what: str) -> FilteredTalk:
         talk = self._harness._talks.get(id(flow))
@@ -214,7 +99,7 @@ class _Stage:
         self._harness.log_lines.append(f"{level}: {text}")
 
 
-class FilterHarness:
+class FilterHarness(Harness):
     """Runs filters in memory, in the runtime's order. A context manager: it starts them, and stops them at the end."""
 
     def __init__(
@@ -224,11 +109,9 @@ class FilterHarness:
         policy: Policy | str | None = None,
         clock: FakeClock | None = None,
     ) -> None:
-        self.providers, self.loop = providers, FakeTimeLoop(clock)
-        self.clock = self.loop.clock
-        self.transcript = Transcript()
+        super().__init__(providers, configuration, clock)
+        self.providers = providers
         self.reports: list[FilterReport] = []
-        self.log_lines: list[str] = []
         self._control = next((p for p in providers if isinstance(p, FilterControlProvider)), None)
         chosen = Policy(policy) if isinstance(policy, str) else policy
         self.slots_by_index = {
@@ -238,51 +121,26 @@ class FilterHarness:
         }
         self.slots = sorted(self.slots_by_index.values(), key=lambda slot: (slot.grade, slot.index))
         self._talks: dict[int, FilteredTalk] = {}
-        self._failures: list[BaseException] = []
-        for index, provider in enumerate(providers):
-            provider._stage = _Stage(self, index)
-            provider._configuration = MappingProxyType(dict(configuration or {}))
 
-    def __enter__(self) -> Self:
-        try:
-            for provider in self.providers:
-                self.run(provider.start_filter())
-        except BaseException:
-            self.loop.close()
-            raise
+    def _stage_of(self, index: int) -> Any:
+        return _Stage(self, index)
+
+    def _start(self) -> Iterator[Awaitable[None]]:
+        for provider in self.providers:
+            yield provider.start_filter()
         for slot in self.slots:
             slot.state = ProviderState.RUNNING
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            for provider in self.providers:
-                self.run(provider.stop_filter(StopReason.USER_INITIATED))
-            for task in asyncio.all_tasks(self.loop):
-                task.cancel()
-            self.loop.settle()
-        finally:
-            self.loop.close()
-        if error is None and self._failures:
-            raise self._failures[0]
-
-    def run(self, work: Awaitable[Any]) -> Any:
-        """Run a coroutine of the provider to its end; time passes if it sleeps."""
-        task = self.loop.create_task(_await(work))
-        self.loop.settle()
-        while not task.done() and (due := self.loop.next_timer()) is not None:
-            self.advance(max(0.0, due - self.clock.now))
-        assert task.done(), "the provider waits for something that never comes"
-        return task.result()
+    def _stop(self) -> Iterator[Awaitable[None]]:
+        for provider in self.providers:
+            yield provider.stop_filter(StopReason.USER_INITIATED)
 
     def connect(self, text: str | FilterFlow) -> FilteredTalk:
         """A new flow, described as in `curl → example.com:443/udp`; `←` makes it inbound."""
         flow = text if isinstance(text, FilterFlow) else parse_flow(text)
         talk = FilteredTalk(self, flow)
         self._talks[id(flow)] = talk
-        self._steps(talk, talk.machine.start(self.clock()))
+        self.carry_out(talk, talk.machine.start(self.clock()))
         self.loop.settle()
         return talk
 
@@ -292,7 +150,7 @@ class FilterHarness:
         while (due := self._next_deadline()) is not None and due <= end:
             self.loop.advance(max(0.0, due - self.clock.now))
             for talk in list(self._talks.values()):
-                self._steps(talk, talk.machine.tick(self.clock()))
+                self.carry_out(talk, talk.machine.tick(self.clock()))
         self.loop.advance(max(0.0, end - self.clock.now))
 
     def _next_deadline(self) -> float | None:
@@ -301,55 +159,52 @@ class FilterHarness:
 
     # Steps of the machine
 
-    def _steps(self, talk: FilteredTalk, steps: list[Any]) -> None:
+    def carry_out(self, talk: FilteredTalk, steps: list[decision.Step]) -> None:
+        """Do what the machine says, and what comes of that."""
         waiting = deque(steps)
         while waiting:
             waiting.extendleft(reversed(self._step(talk, waiting.popleft())))
 
-    def _step(self, talk: FilteredTalk, step: Any) -> list[Any]:
-        name = _NAMES.get(getattr(step, "direction", Direction.ANY), "")
-        if isinstance(step, decision.AskNewFlow):
-            self._came(step.index, f"new flow {_short(talk.flow)}")
-            return self._ask(talk, step.index, "new_flow", None, lambda p: p.handle_new_flow(talk.flow))
-        if isinstance(step, decision.AskData):
-            self._came(step.index, f"{name} data at {step.offset}: {shown(step.data)}")
-            return self._ask(talk, step.index, "data", step.direction, lambda p: _data_call(p, talk.flow, step))
-        if isinstance(step, decision.AskComplete):
-            self._came(step.index, f"{name} data complete")
-            return self._ask(talk, step.index, "complete", step.direction, lambda p: _complete_call(p, talk.flow, step))
-        if isinstance(step, decision.AskControl):
-            return self._ask_control(talk, step.index)
-        if isinstance(step, decision.Open):
-            talk._opened(step.hold_inbound, step.hold_outbound)
-        elif isinstance(step, decision.Pass):
-            talk._pass(step.direction, step.up_to)
-        elif isinstance(step, decision.Hold):
-            talk._held_again(step.direction)
-        elif isinstance(step, decision.Drop):
-            talk._dropped(step.silent)
-        elif isinstance(step, decision.Report):
-            self._report(talk, step)
-        else:  # Remediate, AppendString: what a program would see needs the runtime; the decision is what counts
-            talk.state = "dropped"
-            self.transcript.became(type(step).__name__.lower())
-        return []
+    def _step(self, talk: FilteredTalk, step: decision.Step) -> list[decision.Step]:
+        """Do one thing; what the machine wants done before the others, as a filter has answered at once."""
+        more: list[decision.Step] | None = self._STEPS[type(step)](self, talk, step)
+        return more or []
+
+    def _ask_new_flow(self, talk: FilteredTalk, step: decision.AskNewFlow) -> list[decision.Step]:
+        self._came(step.index, f"new flow {flow_words(talk.flow)}")
+        return self._ask(talk, step.index, "new_flow", None, lambda p: p.handle_new_flow(talk.flow))
+
+    def _ask_data(self, talk: FilteredTalk, step: decision.AskData) -> list[decision.Step]:
+        self._came(step.index, f"{DIRECTION_NAMES[step.direction]} data at {step.offset}: {shown(step.data)}")
+        return self._ask(talk, step.index, "data", step.direction, lambda p: _data_call(p, talk.flow, step))
+
+    def _ask_complete(self, talk: FilteredTalk, step: decision.AskComplete) -> list[decision.Step]:
+        self._came(step.index, f"{DIRECTION_NAMES[step.direction]} data complete")
+        return self._ask(talk, step.index, "complete", step.direction, lambda p: _complete_call(p, talk.flow, step))
+
+    def _show_no_page(self, talk: FilteredTalk, step: decision.Remediate | decision.AppendString) -> None:
+        """What a program would see needs the runtime; that it is to see it is what counts here."""
+        talk.state = "dropped"
+        self.transcript.became(type(step).__name__.lower())
 
     def _ask(
         self, talk: FilteredTalk, index: int, what: str, direction: Direction | None, call: Callable[[Any], Any]
-    ) -> list[Any]:
+    ) -> list[decision.Step]:
         try:
             answer = call(self.providers[index])
         except Exception as error:
             return self._raised(talk, index, error)
         if isinstance(answer, Awaitable):
-            task = self.loop.create_task(_await(answer), name=what)
-            task.add_done_callback(lambda done: self._steps(talk, self._answered(talk, index, what, direction, done)))
+            task = self.loop.create_task(awaited(answer), name=what)
+            task.add_done_callback(
+                lambda done: self.carry_out(talk, self._answered(talk, index, what, direction, done))
+            )
             return []
         return self._answer(talk, index, what, direction, answer)
 
     def _answered(
         self, talk: FilteredTalk, index: int, what: str, direction: Direction | None, task: asyncio.Task[Any]
-    ) -> list[Any]:
+    ) -> list[decision.Step]:
         if task.cancelled():
             return []
         if isinstance(error := task.exception(), Exception):
@@ -358,12 +213,12 @@ class FilterHarness:
 
     def _answer(
         self, talk: FilteredTalk, index: int, what: str, direction: Direction | None, verdict: Any
-    ) -> list[Any]:
+    ) -> list[decision.Step]:
         wanted = FilterNewFlowVerdict if what == "new_flow" else FilterDataVerdict
         if not isinstance(verdict, wanted):
             error = TypeError(f"a {wanted.__name__} is needed, not {type(verdict).__name__}")
             return self._raised(talk, index, error)
-        self._said(index, described(verdict))
+        self._said(index, verdict_words(verdict))
         machine, now = talk.machine, self.clock()
         if what == "new_flow":
             return machine.answer_new_flow(index, verdict, now)
@@ -372,18 +227,18 @@ class FilterHarness:
             return machine.answer_data(index, direction, verdict, now)
         return machine.answer_complete(index, direction, verdict, now)
 
-    def _raised(self, talk: FilteredTalk, index: int, error: Exception) -> list[Any]:
+    def _raised(self, talk: FilteredTalk, index: int, error: Exception) -> list[decision.Step]:
         self._said(index, f"raised {type(error).__name__}: {error}")
         return talk.machine.trouble(index, Trouble.RAISED, f"{type(error).__name__}: {error}", self.clock())
 
-    def _ask_control(self, talk: FilteredTalk, index: int) -> list[Any]:
+    def _ask_control(self, talk: FilteredTalk, index: int) -> list[decision.Step]:
         if self._control is None:
             self.transcript.became("no control provider")
             return talk.machine.trouble(index, Trouble.DEAD, "no control provider", self.clock())
-        self.transcript.came(f"control: new flow {_short(talk.flow)}")
+        self.transcript.came(f"control: new flow {flow_words(talk.flow)}")
         answer = self._control.handle_new_flow(talk.flow)
         verdict = self.run(answer) if isinstance(answer, Awaitable) else answer
-        self.transcript.decided(f"control: {described(verdict)}")
+        self.transcript.decided(f"control: {verdict_words(verdict)}")
         if verdict.update_rules:
             self._rules_changed()
         return talk.machine.control_answer(index, verdict, self.clock())
@@ -402,7 +257,8 @@ class FilterHarness:
         if (work := self.providers[step.index].handle_report(report)) is not None:
             self.run(work)
 
-    def _forget(self, talk: FilteredTalk) -> None:
+    def forget(self, talk: FilteredTalk) -> None:
+        """The flow is over."""
         self._talks.pop(id(talk.flow), None)
 
     def _who(self, index: int) -> str:
@@ -414,28 +270,19 @@ class FilterHarness:
     def _said(self, index: int, text: str) -> None:
         self.transcript.decided(self._who(index) + text)
 
-
-def described(verdict: FilterVerdict) -> str:
-    """A verdict in the words of a transcript."""
-    if verdict.kind is VerdictKind.DATA:
-        return f"pass {_count(verdict.pass_bytes)}, peek {_count(verdict.peek_bytes)}"
-    if verdict.kind is VerdictKind.FILTER_DATA:
-        outbound = f"outbound {_count(verdict.peek_outbound)}" if verdict.filter_outbound else ""
-        inbound = f"inbound {_count(verdict.peek_inbound)}" if verdict.filter_inbound else ""
-        return f"filter data: {', '.join(filter(None, (outbound, inbound))) or 'nothing'}"
-    if verdict.kind is VerdictKind.DROP and verdict.silent:
-        return "drop silently"
-    rules = " and update rules" if verdict.update_rules and verdict.kind is not VerdictKind.UPDATE_RULES else ""
-    words: str = verdict.kind.value.replace("-", " ")
-    return words + rules
-
-
-def _count(number: int) -> str:
-    return "all" if number >= FLOW_BYTES_MAX else str(number)
-
-
-def _short(flow: FilterFlow) -> str:
-    return repr(flow).removeprefix("<FilterFlow ").removesuffix(">")
+    _STEPS: ClassVar[dict[type, Callable[..., list[decision.Step] | None]]] = {
+        decision.AskNewFlow: _ask_new_flow,
+        decision.AskData: _ask_data,
+        decision.AskComplete: _ask_complete,
+        decision.AskControl: lambda self, talk, step: self._ask_control(talk, step.index),
+        decision.Open: lambda self, talk, step: talk.opened(step.hold_inbound, step.hold_outbound),
+        decision.Pass: lambda self, talk, step: talk.passes(step.direction, step.up_to),
+        decision.Hold: lambda self, talk, step: talk.held_again(step.direction),
+        decision.Drop: lambda self, talk, step: talk.dropped(step.silent),
+        decision.Remediate: _show_no_page,
+        decision.AppendString: _show_no_page,
+        decision.Report: _report,
+    }
 
 
 def _data_call(provider: FilterDataProvider, flow: FilterFlow, step: Any) -> Any:
@@ -447,7 +294,3 @@ def _complete_call(provider: FilterDataProvider, flow: FilterFlow, step: Any) ->
     if step.direction is Direction.OUTBOUND:
         return provider.handle_outbound_data_complete(flow)
     return provider.handle_inbound_data_complete(flow)
-
-
-async def _await(work: Awaitable[Any]) -> Any:
-    return await work

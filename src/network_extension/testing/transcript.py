@@ -16,6 +16,9 @@ from __future__ import annotations
 
 import textwrap
 
+from ..filter_flow import FilterFlow
+from ..filter_verdicts import FLOW_BYTES_MAX, FilterVerdict, VerdictKind
+
 CAME, DECIDED, BECAME = ">>", "<<", "--"
 SHOWN_BYTES = 24
 
@@ -66,3 +69,27 @@ def lines_of(text: str) -> list[str]:
 def shown(data: bytes) -> str:
     """Bytes for a line: as a literal, short."""
     return repr(data) if len(data) <= SHOWN_BYTES else f"{data[:SHOWN_BYTES]!r}… ({len(data)} bytes)"
+
+
+def flow_words(flow: FilterFlow) -> str:
+    """A flow in the words of a transcript."""
+    return repr(flow).removeprefix("<FilterFlow ").removesuffix(">")
+
+
+def verdict_words(verdict: FilterVerdict) -> str:
+    """A verdict in the words of a transcript."""
+    if verdict.kind is VerdictKind.DATA:
+        return f"pass {_count(verdict.pass_bytes)}, peek {_count(verdict.peek_bytes)}"
+    if verdict.kind is VerdictKind.FILTER_DATA:
+        outbound = f"outbound {_count(verdict.peek_outbound)}" if verdict.filter_outbound else ""
+        inbound = f"inbound {_count(verdict.peek_inbound)}" if verdict.filter_inbound else ""
+        return f"filter data: {', '.join(filter(None, (outbound, inbound))) or 'nothing'}"
+    if verdict.kind is VerdictKind.DROP and verdict.silent:
+        return "drop silently"
+    rules = " and update rules" if verdict.update_rules and verdict.kind is not VerdictKind.UPDATE_RULES else ""
+    words: str = verdict.kind.value.replace("-", " ")
+    return words + rules
+
+
+def _count(number: int) -> str:
+    return "all" if number >= FLOW_BYTES_MAX else str(number)

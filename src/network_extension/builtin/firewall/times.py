@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, time, timedelta
+from datetime import datetime, time
 from typing import NamedTuple
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _FULL_NAMES = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _HOURS = re.compile(r"\s*(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})\s*\Z")
-_DAY = timedelta(days=1)
 
 
 class Hours(NamedTuple):
@@ -64,13 +63,13 @@ class TimeLimits(NamedTuple):
     def _within(self, hours: Hours, now: datetime) -> bool:
         clock = now.time()
         if hours.start < hours.end:
-            return hours.start <= clock < hours.end and self._on(now)
+            return hours.start <= clock < hours.end and self._on(now.weekday())
         if clock >= hours.start:
-            return self._on(now)
-        return clock < hours.end and self._on(now - _DAY)
+            return self._on(now.weekday())
+        return clock < hours.end and self._on((now.weekday() - 1) % len(WEEKDAYS))
 
-    def _on(self, day: datetime) -> bool:
-        return not self.weekdays or day.weekday() in self.weekdays
+    def _on(self, weekday: int) -> bool:
+        return not self.weekdays or weekday in self.weekdays
 
     def __str__(self) -> str:
         parts = [f"from {self.start:%Y-%m-%d %H:%M}"] if self.start else []
