@@ -32,7 +32,7 @@ wanted_groups() {
 wanted_extras() {
     case $1 in
         demo) echo examples ;;
-        *) echo test,lint,docs,examples ;;
+        *) echo test,lint,docs,examples,urlfilter,cluster ;;
     esac
 }
 

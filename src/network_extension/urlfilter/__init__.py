@@ -1,0 +1,1 @@
+"""Apple's URL filter, both sides: prefilter, lists, service and client. Needs the extra `urlfilter`."""
