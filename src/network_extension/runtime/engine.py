@@ -12,7 +12,6 @@ comes.
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -30,12 +29,14 @@ from ..metadata import ProcessInfo
 from ..rules import Direction
 from .channel import Channel
 from .dns_service import DNS_PORT, DNSService
+from .engine_process import be_engine, report_fault
 from .flow_log import FlowLog
 from .intercepted import TCP, InterceptedFlow, Pipeline
 from .keeper import Kit
 from .options import EngineOptions
 from .packet_injector import PacketInjector
 from .provider_link import ProviderLink
+from .system_files import hosts_file
 from .tcp_interceptor import TCPInterceptor
 from .udp_interceptor import SocketStock, UDPInterceptor
 from .wire import MessageType
@@ -82,7 +83,7 @@ class Engine:
         overflow_open = options.policy is not Policy.CLOSED
         self.queue = Queue(queue, copy_range=0xFFFF, fail_open=overflow_open)  # whole packets: an echo returns its data
         self.names, self.injector = HostNames(), PacketInjector(raw4, raw6)
-        self.names.learn_hosts_file(_read("/etc/hosts"))
+        self.names.learn_hosts_file(hosts_file())
         self.sockets, self.processes = SocketTable(diag), ProcessFinder(command)
         listeners = [listener4, listener6] if options.ipv6 else [listener4]
         self.tcp = TCPInterceptor(
@@ -272,16 +273,7 @@ class Engine:
             self.reactor.stop()
 
     def _fault(self, error: Exception) -> None:
-        """A fault of ours in one callback: say it, go on with the others."""
-        trace = error.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "?"
-        self.log.event("fault", f"fault in the engine at {place}: {type(error).__name__}: {error}; please report it")
-        if os.environ.get("NETEXT_DEBUG"):
-            import traceback
-
-            traceback.print_exception(error)
+        report_fault(self.log, error)
 
     def run(self) -> None:
         """Serve until told to finish, or until the supervisor is gone."""
@@ -296,37 +288,15 @@ class Engine:
             self.trace.close()
 
 
-def _read(path: str) -> str:
-    try:
-        with open(path, errors="replace") as file:
-            return file.read(1 << 20)
-    except OSError:
-        return ""
-
-
 def run(control: socket.socket, options: EngineOptions, keep: set[int]) -> NoReturn:
     """Be an engine, in a freshly forked process; never returns. Closes every descriptor but 0-2 and `keep`."""
-    status = 1
-    try:
-        os.setsid()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_IGN)
-        _close_others(keep | {0, 1, 2, control.fileno()})
-        channel = Channel(control)
+
+    def serve(channel: Channel) -> None:
         kit, command = _wait_for_kit(channel)
         if kit is not None:
             Engine(channel, kit, command, options).run()
-        status = 0
-    except KeyboardInterrupt:
-        pass
-    except BaseException as error:
-        os.write(2, f"netext: the engine failed: {type(error).__name__}: {error}\n".encode())
-        if os.environ.get("NETEXT_DEBUG"):
-            import traceback
 
-            traceback.print_exc()
-    finally:
-        os._exit(status)
+    be_engine(control, keep, serve)
 
 
 def _wait_for_kit(channel: Channel) -> tuple[Kit | None, int]:
@@ -338,16 +308,6 @@ def _wait_for_kit(channel: Channel) -> tuple[Kit | None, int]:
             if kind is MessageType.KIT and len(fds) >= 10:
                 return Kit(*fds), command
     return None, 0
-
-
-def _close_others(keep: set[int]) -> None:
-    for name in os.listdir("/proc/self/fd"):
-        descriptor = int(name)
-        if descriptor not in keep:
-            try:
-                os.close(descriptor)
-            except OSError:
-                continue
 
 
 __all__ = ["ACCEPT", "Engine", "EngineOptions", "run"]

@@ -16,7 +16,6 @@ and the engine ends with the supervisor. With policy closed the table stays, and
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import socket
 import sys
@@ -37,6 +36,7 @@ from .host_filter_options import HostEngineOptions, HostFilterOptions
 from .network_watch import NetworkWatch
 from .provider_launch import ProviderLauncher, provider_user
 from .provider_supervisor import ProviderSupervisor, describe_status
+from .supervisor_process import changed_children, failure_of, raise_descriptor_limit
 from .wire import MessageType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -93,12 +93,12 @@ class HostFilter:
     def run(self) -> int:
         """Run to the end; the exit status."""
         namespaces.process_control(namespaces.PR_SET_CHILD_SUBREAPER, 1)
-        _raise_descriptor_limit()
+        raise_descriptor_limit()
         self._reactor.register(self._signals.fileno(), READ, self._signalled)
         try:
             self._start_engine()
             self._providers.start()
-            self._watch = NetworkWatch(self._reactor, self._providers, self._log.event)
+            NetworkWatch(self._reactor, self._providers, self._log.event)
             self._reactor.call_later(STILL_STARTING, self._name_the_late)
             if self._options.seconds:
                 self._reactor.call_later(self._options.seconds, self._reactor.stop)
@@ -209,13 +209,7 @@ class HostFilter:
                 self._reactor.stop()
 
     def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if not pid:
-                return
+        for pid, status in changed_children():
             if pid == self._engine_pid:
                 self._engine_died(status)
             else:
@@ -271,15 +265,7 @@ class HostFilter:
         timer.cancel()
 
     def _fault(self, error: Exception) -> None:
-        """A fault of ours: end the run with it rather than go on half."""
-        if isinstance(error, NetworkExtensionError):
-            self._fail(error)
-            return
-        if os.environ.get("NETEXT_DEBUG"):
-            import traceback
-
-            traceback.print_exception(error)
-        self._fail(DatapathError(f"fault in the supervisor: {type(error).__name__}: {error}; please report it"))
+        self._fail(failure_of(error))
 
 
 def _be_engine(control: socket.socket, options: HostEngineOptions) -> NoReturn:
@@ -292,12 +278,6 @@ def _be_engine(control: socket.socket, options: HostEngineOptions) -> NoReturn:
         os.write(2, f"netext: the engine failed: {type(error).__name__}: {error}\n".encode())
     finally:
         os._exit(1)
-
-
-def _raise_descriptor_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def remove(mark_mask: int) -> str:

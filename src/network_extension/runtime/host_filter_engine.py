@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import socket
 import time
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from ..linux.nfqueue import HeldPacket
 from ..linux.privileges import Capability, keep_only
 from ..linux.reactor import READ, Reactor
 from .channel import Channel
+from .engine_process import be_engine, report_fault
 from .filter_hello import FilterHello
 from .filter_link import FilterLink
 from .filter_log import HostFilterLog
@@ -42,6 +42,7 @@ from .host_flows import HostFlows
 from .host_kernel import HostKernel
 from .host_packet_queue import HostPacketQueue
 from .host_rules import HostRules, open_queue
+from .system_files import hosts_file
 from .wire import MessageType
 
 KEPT = (Capability.NET_ADMIN, Capability.NET_RAW, Capability.SYS_PTRACE, Capability.DAC_READ_SEARCH, Capability.BPF)
@@ -77,7 +78,7 @@ class HostEngine:
         if not self.log.is_quiet:
             self.stage.decided = self.log.decided
         self.describer = FlowDescriber(self.attribution, self.reactor.clock, options.supervisor)
-        self.describer.names.learn_hosts_file(_read("/etc/hosts"))
+        self.describer.names.learn_hosts_file(hosts_file())
         self.rules = HostRules(options, self.describer, lambda: self.stage.wants_loopback)
         self.stage.settings_changed = self._settings_changed
         self.flows: HostFlows | None = None
@@ -231,16 +232,7 @@ class HostEngine:
             self.reactor.stop()
 
     def _fault(self, error: Exception) -> None:
-        """A fault of ours in one callback: say it, go on with the others."""
-        trace = error.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "?"
-        self.log.event("fault", f"fault in the engine at {place}: {type(error).__name__}: {error}; please report it")
-        if os.environ.get("NETEXT_DEBUG"):
-            import traceback
-
-            traceback.print_exception(error)
+        report_fault(self.log, error)
 
     def run(self) -> None:
         """Serve until told to finish, or until the supervisor is gone."""
@@ -251,50 +243,15 @@ class HostEngine:
         self.attribution.close()
 
 
-def _read(path: str) -> str:
-    try:
-        with open(path, errors="replace") as file:
-            return file.read(1 << 20)
-    except OSError:
-        return ""
-
-
 def run(control: socket.socket, options: HostEngineOptions, keep: set[int]) -> NoReturn:
     """Be an engine, in a freshly forked process; never returns. Closes every descriptor but 0-2 and `keep`."""
-    status = 1
-    try:
-        os.setsid()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_IGN)
-        _close_others(keep | {0, 1, 2, control.fileno()})
-        _run_engine(Channel(control), options)
-        status = 0
-    except KeyboardInterrupt:
-        pass
-    except BaseException as error:
-        os.write(2, f"netext: the engine failed: {type(error).__name__}: {error}\n".encode())
-        if os.environ.get("NETEXT_DEBUG"):
-            import traceback
-
-            traceback.print_exc()
-    finally:
-        os._exit(status)
+    be_engine(control, keep, lambda channel: _serve(channel, options))
 
 
-def _run_engine(channel: Channel, options: HostEngineOptions) -> None:
+def _serve(channel: Channel, options: HostEngineOptions) -> None:
     try:
         engine = HostEngine(channel, options)
     except NetworkExtensionError as error:
         channel.send(MessageType.START_FAILED, 0, {"error": str(error), "code": int(error.exit_code)})
         return
     engine.run()
-
-
-def _close_others(keep: set[int]) -> None:
-    for name in os.listdir("/proc/self/fd"):
-        descriptor = int(name)
-        if descriptor not in keep:
-            try:
-                os.close(descriptor)
-            except OSError:
-                continue

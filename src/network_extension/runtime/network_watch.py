@@ -10,6 +10,7 @@ from ..linux.path_monitor import PathMonitor, SleepDetector, read_path
 from ..linux.reactor import READ, Reactor
 from ..path import Path, PathStatus
 from .provider_supervisor import ProviderSupervisor
+from .system_files import resolv_conf
 from .wire import MessageType
 
 SLEEP_INTERVAL = 1.0
@@ -17,16 +18,10 @@ PATH_SETTLES = 0.05
 
 
 class NetworkWatch:
-    """Watches the present network namespace. `woke` is called with the seconds of a sleep."""
+    """Watches the present network namespace, as long as the process lives."""
 
-    def __init__(
-        self,
-        reactor: Reactor,
-        providers: ProviderSupervisor,
-        report: Callable[..., None],
-        woke: Callable[[float], None] = lambda gap: None,
-    ) -> None:
-        self._reactor, self._providers, self._report, self._woke = reactor, providers, report, woke
+    def __init__(self, reactor: Reactor, providers: ProviderSupervisor, report: Callable[..., None]) -> None:
+        self._reactor, self._providers, self._report = reactor, providers, report
         self._path, self._pending = Path(), False
         self._monitor = PathMonitor()
         self._sleep = SleepDetector(SLEEP_INTERVAL, *_clocks())
@@ -42,7 +37,7 @@ class NetworkWatch:
 
     def _tell_path(self) -> None:
         self._pending = False
-        path = read_path(tuple(name_servers(_resolv_conf())))
+        path = read_path(tuple(name_servers(resolv_conf())))
         if path == self._path:
             return
         before, self._path = self._path, path
@@ -59,24 +54,10 @@ class NetworkWatch:
             self._providers.tell_all(MessageType.SLEEP)
             self._providers.tell_all(MessageType.WAKE)
             self._providers.forgive()
-            self._woke(gap)
             self._tell_path()
         self._reactor.call_later(SLEEP_INTERVAL, self._look_for_sleep)
-
-    def close(self) -> None:
-        """Close the monitor's socket."""
-        self._reactor.unregister(self._monitor.fileno())
-        self._monitor.close()
 
 
 def _clocks() -> tuple[float, float]:
     """CLOCK_BOOTTIME and CLOCK_MONOTONIC."""
     return time.clock_gettime(time.CLOCK_BOOTTIME), time.monotonic()
-
-
-def _resolv_conf() -> str:
-    try:
-        with open("/etc/resolv.conf", errors="replace") as file:
-            return file.read(65536)
-    except OSError:
-        return ""

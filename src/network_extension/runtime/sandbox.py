@@ -15,7 +15,6 @@ all of them are ready.
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import socket
 import sys
@@ -23,20 +22,21 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..core.flow_decision import Policy
-from ..core.resolv_conf import name_servers, sandbox_resolv_conf
+from ..core.resolv_conf import sandbox_resolv_conf
 from ..errors import DatapathError, ExitCode, NetworkExtensionError
 from ..linux import namespaces
-from ..linux.path_monitor import PathMonitor, SleepDetector, read_path
 from ..linux.reactor import READ, Reactor, Timer
 from ..linux.signals import SignalReader
-from ..path import Path, PathStatus
 from . import keeper
 from .channel import Channel
 from .command import Command, exit_as, find_command
 from .flow_log import FlowLog, open_log
 from .leftovers import Leftovers
+from .network_watch import NetworkWatch
 from .options import EngineOptions, RunOptions, SandboxOptions
 from .provider_supervisor import ProviderSupervisor, describe_status
+from .supervisor_process import changed_children, failure_of, raise_descriptor_limit
+from .system_files import resolv_conf
 from .wire import MessageType
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ class Sandbox:
         self._ready_slots: set[int] = set()
         self._engine: Channel | None = None
         self._control, self._keeper_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._path_pending = False
-        self._resolv_conf = _read("/etc/resolv.conf")
+        self._resolv_conf = resolv_conf()
         self._ipv6 = has_ipv6()
         self._providers = ProviderSupervisor(
             self._reactor,
@@ -104,54 +103,17 @@ class Sandbox:
             grace=options.grace,
         )
 
-    def _watch_network(self) -> None:
-        """Tell providers of changes of the path and of sleep. Without providers nobody asks."""
-        self._network_path = Path()
-        self._monitor = PathMonitor()
-        self._sleep = SleepDetector(SLEEP_INTERVAL, *_clocks())
-        self._reactor.register(self._monitor.fileno(), READ, self._path_event)
-        self._reactor.call_later(SLEEP_INTERVAL, self._look_for_sleep)
-        self._tell_path()
-
-    def _path_event(self, events: int) -> None:
-        """Changes come in bursts: look once they have settled."""
-        if self._monitor.drain() and not self._path_pending:
-            self._path_pending = True
-            self._reactor.call_later(PATH_SETTLES, self._tell_path)
-
-    def _tell_path(self) -> None:
-        self._path_pending = False
-        path = read_path(tuple(name_servers(self._resolv_conf)))
-        if path != self._network_path:
-            before, self._network_path = self._network_path, path
-            self._providers.set_path(path.to_dict())
-            if before.status is not PathStatus.INVALID:
-                text = f"network path: {path.status.name.lower()} by {', '.join(path.interfaces) or 'no interface'}"
-                self._log.event("path", text, path=path.to_dict())
-
-    def _look_for_sleep(self) -> None:
-        if gap := self._sleep.look(*_clocks()):
-            self._log.event(
-                "wake", f"woke after about {gap:.0f} s of sleep; providers were told", seconds=round(gap, 1)
-            )
-            # Without a power manager to announce it, sleep is known only afterwards: both calls come then, in order.
-            self._providers.tell_all(MessageType.SLEEP)
-            self._providers.tell_all(MessageType.WAKE)
-            self._providers.forgive()
-            self._tell_path()
-        self._reactor.call_later(SLEEP_INTERVAL, self._look_for_sleep)
-
     def run(self) -> int:
         """Run to the end; the exit status."""
         namespaces.process_control(namespaces.PR_SET_CHILD_SUBREAPER, 1)
-        _raise_descriptor_limit()
+        raise_descriptor_limit()
         self._reactor.register(self._signals.fileno(), READ, self._signalled)
         try:
             self._start_keeper()
             self._start_engine()
             self._providers.start()
             if self._options.providers:
-                self._watch_network()
+                NetworkWatch(self._reactor, self._providers, self._log.event)
             self._reactor.run()
         finally:
             self._take_down()
@@ -308,13 +270,7 @@ class Sandbox:
                 )
 
     def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
-            except ChildProcessError:
-                return
-            if not pid:
-                return
+        for pid, status in changed_children(os.WUNTRACED):
             if os.WIFSTOPPED(status):
                 if self._command is not None and pid == self._command.pid:
                     self._command.stopped()
@@ -403,15 +359,7 @@ class Sandbox:
         self._control.close()
 
     def _fault(self, error: Exception) -> None:
-        """A fault of ours: end the run with it rather than go on half."""
-        if isinstance(error, NetworkExtensionError):
-            self._fail(error)
-            return
-        if os.environ.get("NETEXT_DEBUG"):
-            import traceback
-
-            traceback.print_exception(error)
-        self._fail(DatapathError(f"fault in the supervisor: {type(error).__name__}: {error}; please report it"))
+        self._fail(failure_of(error))
 
 
 def _trace_file(options: RunOptions) -> TraceFile | None:
@@ -433,23 +381,3 @@ def forbidden(error: DatapathError) -> DatapathError:
         message = f"{error}: {reason}; next step: {step}, or netext doctor"
         return DatapathError(message, errno=error.errno, exit_code=ExitCode.NOT_PERMITTED)
     return error
-
-
-def _clocks() -> tuple[float, float]:
-    """CLOCK_BOOTTIME and CLOCK_MONOTONIC."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME), time.monotonic()
-
-
-def _raise_descriptor_limit() -> None:
-    """Each TCP flow takes two descriptors of the engine: use all that this user may have."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, errors="replace") as file:
-            return file.read(65536)
-    except OSError:
-        return ""
