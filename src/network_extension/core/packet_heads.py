@@ -19,6 +19,7 @@ from typing import NamedTuple
 from ..errors import PeerError
 
 TCP, UDP = 6, 17
+_PROTOCOL_NAMES = {1: "icmp", TCP: "tcp", UDP: "udp", 58: "icmp6", 132: "sctp"}
 
 FlowKey = tuple[int, bytes, int, bytes, int]
 """(protocol, source, source port, destination, destination port)"""
@@ -38,6 +39,11 @@ _MORE_FRAGMENTS, _FRAGMENT_OFFSET = 0x2000, 0x1FFF
 _FRAGMENT, _AUTHENTICATION = 44, 51
 # Hop-by-hop, routing, fragment, authentication, destination options, mobility, HIP, shim6 (IANA, RFC 7045).
 _EXTENSION_HEADERS = frozenset({0, 43, _FRAGMENT, _AUTHENTICATION, 60, 135, 139, 140})
+
+
+def protocol_name(number: int) -> str:
+    """An IP protocol for people: `tcp`, `icmp6`, `protocol 47`."""
+    return _PROTOCOL_NAMES.get(number) or f"protocol {number}"
 
 
 class PacketError(PeerError):

@@ -26,6 +26,7 @@ from .packet_heads import (
     address_text,
     flow_key,
     parse_head,
+    protocol_name,
 )
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "internet_checksum",
     "parse_echo",
     "parse_head",
+    "protocol_name",
     "reset_after_syn_ack",
     "syn_ack",
     "tcp_reset",

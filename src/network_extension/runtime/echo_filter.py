@@ -12,17 +12,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..core.packets import PacketError, Unreachable, address_text, icmp_unreachable, parse_echo, parse_head
+from ..core.packets import PacketError, Unreachable, icmp_unreachable, parse_echo, parse_head
 from ..linux.reactor import Reactor
-from ..metadata import ProcessInfo
 from ..rules import Direction
 from .datagram_gate import DatagramGate
+from .described_flow import DescribedFlow
 
 if TYPE_CHECKING:
-    from ..core.filter_decision import FlowFilter
     from ..linux.echo import EchoRelay
     from .filter_stage import FilterStage
-    from .intercepted import FlowKey
 
 IDLE_TIMEOUT = 60.0
 MOST_HELD, MOST_FLOWS = 16, 1024
@@ -32,61 +30,30 @@ Name = tuple[bytes, bytes, int]
 """Program's address, destination, identifier."""
 
 
-class EchoFlow:
+class EchoFlow(DescribedFlow):
     """A `FilteredFlow` of echo messages."""
 
     __slots__ = (
-        "by",
         "bytes_in",
         "bytes_out",
-        "direction",
         "dropped",
-        "filter",
         "gates",
         "held",
-        "host",
-        "id",
-        "interface",
-        "key",
         "last_used",
-        "name_source",
         "outcome",
         "owner",
-        "process",
-        "protocol_number",
-        "reason",
         "silent",
-        "url",
     )
 
     def __init__(self, owner: EchoFilter, number: int, packet: bytes, now: float) -> None:
         head = parse_head(packet)
-        self.owner, self.id, self.last_used = owner, number, now
-        self.protocol_number = head.protocol
-        self.key: FlowKey = head.protocol, head.source, 0, head.destination, 0
-        self.direction = Direction.OUTBOUND
-        self.host: str | None = None
-        self.name_source: str | None = None
-        self.url: str | None = None
-        self.interface: str | None = None
-        self.process: ProcessInfo | None = None
-        self.filter: FlowFilter | None = None
-        self.by = self.reason = self.outcome = ""
+        super().__init__(number, (head.protocol, head.source, 0, head.destination, 0), Direction.OUTBOUND)
+        self.owner, self.last_used, self.outcome = owner, now, ""
         self.bytes_in = self.bytes_out = 0
         self.held: list[bytes] = []
         self.gates: tuple[DatagramGate, DatagramGate] | None = None
         """Inbound and outbound, once the flow is open."""
         self.dropped = self.silent = False
-
-    @property
-    def local(self) -> tuple[str, int]:
-        """The program's address."""
-        return address_text(self.key[1]), 0
-
-    @property
-    def remote(self) -> tuple[str, int]:
-        """Who is asked for an echo."""
-        return address_text(self.key[3]), 0
 
     def filter_open(self, hold_inbound: bool, hold_outbound: bool) -> None:
         """Send what waits."""

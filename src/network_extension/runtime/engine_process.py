@@ -16,7 +16,7 @@ IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
 
 
 def be_engine(control: socket.socket, keep: set[int], serve: Callable[[Channel], None]) -> NoReturn:
-    """Be an engine, in a freshly forked process; never returns. Closes descriptors other than 0-2, `control`, `keep`."""
+    """Be an engine, in a freshly forked process; never returns. Only 0-2, `control` and `keep` stay open."""
     status = 1
     try:
         os.setsid()

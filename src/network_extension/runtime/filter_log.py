@@ -6,7 +6,7 @@ from typing import Any
 
 from ..core.packets import TCP, UDP
 from ..rules import Direction
-from .flow_log import JSON, LINES, FlowLog, process_record, size_text
+from .flow_log import JSON, LINES, FlowLog, filter_record, size_text
 from .host_flow import HostFlow
 
 
@@ -70,20 +70,7 @@ def _far_side(flow: HostFlow) -> str:
 
 def decision_record(flow: HostFlow, outcome: str) -> dict[str, Any]:
     """A decision as plain data: the JSON line."""
-    return {
-        "id": flow.id,
-        "protocol": flow.protocol,
-        "direction": flow.direction.name.lower(),
-        "process": process_record(flow.process) if flow.process else None,
-        "local": flow.local,
-        "remote": flow.remote,
-        "host": flow.host,
-        "name_source": flow.name_source,
-        "url": flow.url,
-        "interface": flow.interface,
-        "outcome": outcome,
-        "by": flow.by,
-        "reason": flow.reason,
+    return filter_record(flow, outcome) | {
         "shown_out": flow.bytes_out,
         "shown_in": flow.bytes_in,
     }

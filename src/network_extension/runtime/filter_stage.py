@@ -32,7 +32,7 @@ from ..core.filter_steps import (
     Report,
 )
 from ..core.flow_decision import Policy, Trouble
-from ..core.packet_heads import address_bytes, address_text
+from ..core.packet_heads import address_bytes, address_text, protocol_name
 from ..core.rule_matching import FlowFacts
 from ..filter_verdicts import FilterVerdict
 from ..linux.reactor import Reactor
@@ -50,7 +50,6 @@ from .wire import WireError
 __all__ = ["CONTROL", "DATA", "PACKET", "FilterStage", "FilteredFlow"]
 
 OUTBOUND, INBOUND = Direction.OUTBOUND, Direction.INBOUND
-_PROTOCOL_NAMES = {TCP: "tcp", UDP: "udp"}
 _RULE_PROTOCOL = {TCP: Protocol.TCP, UDP: Protocol.UDP}
 _UPDATES = {
     filter_wire.UPDATE_ANY: Direction.ANY,
@@ -227,7 +226,7 @@ class FilterStage(FilterAppeal):
         protocol, source, port, destination, remote_port = key
         ends = f"{address_text(source)}:{port} → {address_text(destination)}:{remote_port}"
         name, kind = link.slot.name, verdict.kind.value
-        text = f"filter {name}: update_flow: {kind}: {_PROTOCOL_NAMES.get(protocol, protocol)} {ends}"
+        text = f"filter {name}: update_flow: {kind}: {protocol_name(protocol)} {ends}"
         self._log("filter", text, provider=name, verdict=kind, flow=ends)
 
     def _failed(self, link: FilterLink, answer: Answer, flow: FilteredFlow, decision: FlowFilter) -> None:

@@ -8,51 +8,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..core.packets import address_text
-from ..metadata import ProcessInfo
 from ..rules import Direction
+from .described_flow import DescribedFlow
 
 if TYPE_CHECKING:
-    from ..core.filter_decision import FlowFilter
     from .datagram_gate import DatagramGates
     from .intercepted import FlowKey
 
 
-class FilteredView:
+class FilteredView(DescribedFlow):
     """A `FilteredFlow` (`runtime/filtered_flow`); its interceptor carries the methods out."""
 
     __slots__ = (
-        "by",
         "counted",
-        "direction",
-        "filter",
         "flow",
         "gates",
-        "host",
-        "id",
-        "interface",
         "is_admitted",
         "is_strict",
-        "key",
-        "name_source",
-        "process",
-        "protocol_number",
-        "reason",
         "silent",
-        "url",
     )
 
     def __init__(self, flow: Any, number: int, key: FlowKey, direction: Direction = Direction.OUTBOUND) -> None:
-        self.flow, self.id, self.key, self.direction = flow, number, key, direction
-        """The flow is a TCPInterceptedFlow or a UDPInterceptedFlow."""
-        self.protocol_number = key[0]
-        self.host: str | None = None
-        self.name_source: str | None = None
-        self.url: str | None = None
-        self.interface: str | None = None
-        self.process: ProcessInfo | None = None
-        self.filter: FlowFilter | None = None
-        self.by = self.reason = ""
+        super().__init__(number, key, direction)
+        self.flow = flow
+        """A TCPInterceptedFlow or a UDPInterceptedFlow."""
         self.is_admitted = self.is_strict = False
         """Strict: what should be shown and cannot be ends the flow (policy closed)."""
         self.silent: bool | None = None
@@ -61,22 +40,6 @@ class FilteredView:
         """Where its datagrams wait (UDP)."""
         self.counted = (0, 0)
         """Bytes to and from the program when its sockets were closed (UDP)."""
-
-    @property
-    def local(self) -> tuple[str, int]:
-        """The program's end."""
-        _, source, port, destination, other = self.key
-        return (address_text(destination), other) if self.direction is Direction.INBOUND else (
-            address_text(source), port
-        )  # fmt: skip
-
-    @property
-    def remote(self) -> tuple[str, int]:
-        """The far end."""
-        _, source, port, destination, other = self.key
-        return (address_text(source), port) if self.direction is Direction.INBOUND else (
-            address_text(destination), other
-        )  # fmt: skip
 
     def filter_open(self, hold_inbound: bool, hold_outbound: bool) -> None:
         """All filters let it begin."""

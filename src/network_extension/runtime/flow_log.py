@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ..core.packets import protocol_name
 from ..errors import ConfigurationError
 from ..metadata import ProcessInfo
 from .intercepted import InterceptedFlow
@@ -153,7 +154,7 @@ def filter_record(flow: Any, outcome: str) -> dict[str, Any]:
     """What filters have decided of a flow (a `FilteredFlow`) as plain data."""
     return {
         "id": flow.id,
-        "protocol": PROTOCOL_NAMES.get(flow.protocol_number) or f"protocol {flow.protocol_number}",
+        "protocol": protocol_name(flow.protocol_number),
         "direction": flow.direction.name.lower(),
         "process": process_record(flow.process) if flow.process else None,
         "local": flow.local,
@@ -166,9 +167,6 @@ def filter_record(flow: Any, outcome: str) -> dict[str, Any]:
         "by": flow.by,
         "reason": flow.reason,
     }
-
-
-PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6"}
 
 
 def process_record(process: ProcessInfo) -> dict[str, Any]:

@@ -13,18 +13,16 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..core.packets import TCP, UDP, FlowKey, address_text
-from ..metadata import ProcessInfo
+from ..core.packets import TCP, UDP
 from ..rules import Direction
+from .described_flow import DescribedFlow
 
 if TYPE_CHECKING:
-    from ..core.filter_decision import FlowFilter
     from .host_holds import Hold
     from .host_page import HostPage
     from .host_verdicts import HostVerdicts
 
 TableKey = tuple[int, bytes, int, bytes, int]
-_NAMES = {TCP: "tcp", UDP: "udp", 1: "icmp", 58: "icmp6", 132: "sctp"}
 
 
 class Stage(Enum):
@@ -45,42 +43,31 @@ class Waiting(NamedTuple):
     payload: bytes
 
 
-class HostFlow:
+class HostFlow(DescribedFlow):
     """A `FilteredFlow` (runtime/filter_stage) of the host datapath, which carries its methods out."""
 
     __slots__ = (
-        "by",
         "bytes_in",
         "bytes_out",
         "datapath",
-        "direction",
-        "filter",
         "holds",
-        "host",
-        "id",
-        "interface",
-        "key",
         "mark",
-        "name_source",
         "outcome",
         "page",
-        "process",
-        "protocol_number",
-        "reason",
         "sequence",
         "stage",
         "started_at",
         "table_key",
-        "url",
         "waiting",
     )
 
     def __init__(
         self, datapath: HostVerdicts, number: int, table_key: TableKey, direction: Direction, now: float, sequence: int
     ) -> None:
-        self.datapath, self.id, self.table_key, self.direction = datapath, number, table_key, direction
-        protocol = self.protocol_number = table_key[0]
-        self.key: FlowKey = table_key if protocol in (TCP, UDP) else (protocol, table_key[1], 0, table_key[3], 0)
+        protocol = table_key[0]
+        key = table_key if protocol in (TCP, UDP) else (protocol, table_key[1], 0, table_key[3], 0)
+        super().__init__(number, key, direction)
+        self.datapath, self.table_key = datapath, table_key
         self.started_at = now
         self.sequence = sequence
         """The initial sequence number of the TCP side that began; -1 where that is not known."""
@@ -88,36 +75,9 @@ class HostFlow:
         self.mark = 0
         self.waiting: list[Waiting] = []
         self.holds: dict[Direction, Hold] = {}
-        self.host: str | None = None
-        self.name_source: str | None = None
-        self.url: str | None = None
-        self.interface: str | None = None
-        self.process: ProcessInfo | None = None
-        self.filter: FlowFilter | None = None
-        self.by = self.reason = self.outcome = ""
+        self.outcome = ""
         self.bytes_in = self.bytes_out = 0
         self.page: HostPage | None = None
-
-    @property
-    def protocol(self) -> str:
-        """`tcp`, `udp`, `icmp`, or the number of another protocol."""
-        return _NAMES.get(self.protocol_number) or f"protocol {self.protocol_number}"
-
-    @property
-    def local(self) -> tuple[str, int]:
-        """This machine's end."""
-        _, source, port, destination, other = self.key
-        return (address_text(source), port) if self.direction is Direction.OUTBOUND else (
-            address_text(destination), other
-        )  # fmt: skip
-
-    @property
-    def remote(self) -> tuple[str, int]:
-        """The far end."""
-        _, source, port, destination, other = self.key
-        return (address_text(destination), other) if self.direction is Direction.OUTBOUND else (
-            address_text(source), port
-        )  # fmt: skip
 
     def filter_open(self, hold_inbound: bool, hold_outbound: bool) -> None:
         """Let the first packet go."""
