@@ -19,7 +19,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FOLDER = REPOSITORY / "build" / "fuzz"
-LONGEST = 4096
+LONGEST = 65536
+"""Bytes of an input: what is read in pieces has to stay linear, and a square shows itself late."""
 LIMIT_MB = 512
 SLOWEST = 5  # seconds for one input
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import select
 import sys
 from functools import partial
@@ -218,7 +219,7 @@ class _Terminal:
 
     def _read(self) -> bool:
         """Take what was typed; False at its end."""
-        data = sys.stdin.buffer.read1(4096)  # type: ignore[union-attr]
+        data = os.read(sys.stdin.fileno(), 4096)
         self._typed += data
         *lines, self._typed = self._typed.split(b"\n")
         return all(self._obey(line.decode("utf-8", "replace").split()) for line in lines) and bool(data)

@@ -1,4 +1,7 @@
-"""What a datapath has to do next with a flow under filters: the output of `core/filter_decision`, as values."""
+"""What a datapath has to do next with a flow under filters: the output of `core/filter_decision`, as values.
+
+`slot` is the index of the filter that is asked or told (`FilterSlot.index`).
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ from ..rules import Direction
 class AskNewFlow(NamedTuple):
     """Show the new flow to a filter."""
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    slot: int
 
 
 class AskData(NamedTuple):
     """Show bytes to a filter: `data` begins `offset` bytes from the start of the direction's stream."""
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    slot: int
     direction: Direction
     offset: int
     data: bytes
@@ -26,14 +29,14 @@ class AskData(NamedTuple):
 class AskComplete(NamedTuple):
     """Tell a filter that a direction has ended, and get its last verdict."""
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    slot: int
     direction: Direction
 
 
 class AskControl(NamedTuple):
     """The filter has no rules for this: ask the control provider in its place."""
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    slot: int
 
 
 class Open(NamedTuple):
@@ -70,7 +73,7 @@ class Drop(NamedTuple):
 class Remediate(NamedTuple):
     """Answer the program's request with a block page, and end the flow."""
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    slot: int
     by: str
     url_map_key: str
     button_text_map_key: str
@@ -79,7 +82,7 @@ class Remediate(NamedTuple):
 class AppendString(NamedTuple):
     """Answer the program's request with a redirect to its URL and a string, and end the flow."""
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    slot: int
     by: str
     map_key: str
 
@@ -87,7 +90,7 @@ class AppendString(NamedTuple):
 class Report(NamedTuple):
     """Tell a filter what became of the flow; byte counts are the datapath's to add."""
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    slot: int
     action: FilterAction
     event: FilterReportEvent
 

@@ -219,11 +219,11 @@ def udp_datagram(source: bytes, source_port: int, destination: bytes, port: int,
     """A UDP packet. Raises ValueError for more than 65,507 bytes (IPv4) or 65,527 (IPv6), or a port that is none."""
     length = len(payload) + 8
     try:
-        checksum = _transport_checksum(UDP, source, destination, _UDP_HEADER(source_port, port, length, 0) + payload)
+        checksum = transport_checksum(UDP, source, destination, _UDP_HEADER(source_port, port, length, 0) + payload)
         header = _UDP_HEADER(source_port, port, length, checksum)
     except struct.error:
         raise ValueError(f"UDP from port {source_port} to {port}, {len(payload)} bytes") from None
-    return _ip_packet(UDP, source, destination, header + payload)
+    return ip_packet(UDP, source, destination, header + payload)
 
 
 def _tcp_head(packet: bytes) -> PacketHead:
@@ -237,8 +237,8 @@ def _tcp_head(packet: bytes) -> PacketHead:
 def _tcp_answer(head: PacketHead, sequence: int, acknowledgement: int, flags: int, window: int) -> bytes:
     ports = head.destination_port, head.source_port
     fields = (*ports, sequence & 0xFFFFFFFF, acknowledgement & 0xFFFFFFFF, 5 << 4, flags, window)
-    checksum = _transport_checksum(TCP, head.destination, head.source, _TCP_HEADER(*fields, 0, 0))
-    return _ip_packet(TCP, head.destination, head.source, _TCP_HEADER(*fields, checksum, 0))
+    checksum = transport_checksum(TCP, head.destination, head.source, _TCP_HEADER(*fields, 0, 0))
+    return ip_packet(TCP, head.destination, head.source, _TCP_HEADER(*fields, checksum, 0))
 
 
 def _is_group(address: bytes) -> bool:
@@ -269,11 +269,11 @@ def _icmp_packet(source: bytes, destination: bytes, body: bytes) -> bytes:
         checksum, protocol = internet_checksum(body), ICMP
     else:
         # Other than ICMP for IPv4, ICMPv6 has the pseudo-header in its checksum (RFC 4443 §2.3).
-        checksum, protocol = _transport_checksum(ICMPV6, source, destination, body), ICMPV6
-    return _ip_packet(protocol, source, destination, body[:2] + checksum.to_bytes(2, "big") + body[4:])
+        checksum, protocol = transport_checksum(ICMPV6, source, destination, body), ICMPV6
+    return ip_packet(protocol, source, destination, body[:2] + checksum.to_bytes(2, "big") + body[4:])
 
 
-def _transport_checksum(protocol: int, source: bytes, destination: bytes, segment: bytes) -> int:
+def transport_checksum(protocol: int, source: bytes, destination: bytes, segment: bytes) -> int:
     """The checksum with the pseudo-header (RFC 9293 §3.1, RFC 8200 §8.1), of which only the sum matters.
 
     Never 0, of which 0xFFFF is the other name, because to UDP 0 means "no checksum" (RFC 768).
@@ -282,7 +282,7 @@ def _transport_checksum(protocol: int, source: bytes, destination: bytes, segmen
     return 0xFFFF - (number + protocol + len(segment)) % 0xFFFF
 
 
-def _ip_packet(protocol: int, source: bytes, destination: bytes, body: bytes) -> bytes:
+def ip_packet(protocol: int, source: bytes, destination: bytes, body: bytes) -> bytes:
     """An IP packet with hop limit 64; over IPv4, with "don't fragment" and so without an identification (RFC 6864)."""
     try:
         if len(source) == 4:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from .packets import TCP, _ip_packet, _transport_checksum
+from .packets import TCP, ip_packet, transport_checksum
 
 _HEADER = struct.Struct(">HHIIBBHHH").pack
 WINDOW = 65535
@@ -22,5 +22,5 @@ def tcp_segment(
 ) -> bytes:
     """One segment without options (RFC 9293 §3.1). Sequence numbers wrap. Raises ValueError for too many bytes."""
     fields = source_port, port, sequence & 0xFFFFFFFF, acknowledgement & 0xFFFFFFFF, 5 << 4, flags, WINDOW
-    checksum = _transport_checksum(TCP, source, destination, _HEADER(*fields, 0, 0) + data)
-    return _ip_packet(TCP, source, destination, _HEADER(*fields, checksum, 0) + data)
+    checksum = transport_checksum(TCP, source, destination, _HEADER(*fields, 0, 0) + data)
+    return ip_packet(TCP, source, destination, _HEADER(*fields, checksum, 0) + data)

@@ -40,8 +40,8 @@ class FilterAppeal(FilterWatch):
     # Control providers
 
     def _ask_control(self, flow: FilteredFlow, decision: FlowFilter, step: AskControl) -> None:
-        watch, link = self._flows[flow.id], self._nearest_control(step.index)
-        watch.control = step.index
+        watch, link = self._flows[flow.id], self._nearest_control(step.slot)
+        watch.control = step.slot
         if link is None:
             self._control_failed(flow, decision, "rules are needed, and no control provider is running")
         elif not link.has_room:
@@ -82,18 +82,18 @@ class FilterAppeal(FilterWatch):
 
     def _remediate(self, flow: FilteredFlow, decision: FlowFilter, step: Remediate) -> None:
         flow.by, flow.reason = step.by, decision.reason
-        maps, keys = self._maps(step.index), (step.url_map_key, step.button_text_map_key)
+        maps, keys = self._maps(step.slot), (step.url_map_key, step.button_text_map_key)
         if step.url_map_key not in maps.urls and step.url_map_key not in self._told_keys and len(self._told_keys) < 100:
             self._told_keys.add(step.url_map_key)
             text = (
                 f"filter {step.by}: no control provider has a remediation URL {step.url_map_key!r}: pages have no link"
             )
             self._log("pages", text)
-        flow.filter_drop(False, self._remediation.page(maps, step.index, keys, flow.url, flow.host or flow.remote[0]))
+        flow.filter_drop(False, self._remediation.page(maps, step.slot, keys, flow.url, flow.host or flow.remote[0]))
 
     def _append_string(self, flow: FilteredFlow, decision: FlowFilter, step: AppendString) -> None:
         flow.by, flow.reason = step.by, decision.reason
-        flow.filter_drop(False, self._remediation.redirect(self._maps(step.index), step.map_key, flow.url))
+        flow.filter_drop(False, self._remediation.redirect(self._maps(step.slot), step.map_key, flow.url))
 
     def _waits_for_request(self, flow: FilteredFlow, verdict: FilterVerdict) -> bool:
         """Whether a page is asked for before the program's request has been seen whole."""
@@ -114,7 +114,7 @@ class FilterAppeal(FilterWatch):
         if step.direction is Direction.OUTBOUND and watch.flow.url is None and not watch.sniffed:
             more = FilterVerdict(VerdictKind.DATA, peek_bytes=len(step.data) + 1)
             now = self._reactor.clock()
-            self._carry_out(watch.flow, decision.answer_data(step.index, Direction.OUTBOUND, more, now))
+            self._carry_out(watch.flow, decision.answer_data(step.slot, Direction.OUTBOUND, more, now))
         else:
             self._end_stand_in(watch, decision)
 

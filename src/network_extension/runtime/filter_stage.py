@@ -105,32 +105,32 @@ class FilterStage(FilterAppeal):
     # Steps
 
     def _ask_new_flow(self, flow: FilteredFlow, decision: FlowFilter, step: AskNewFlow) -> None:
-        link = self._links.get(step.index)
+        link = self._links.get(step.slot)
         if link is None:
-            self._trouble(flow, step.index, Trouble.DEAD, "")
+            self._trouble(flow, step.slot, Trouble.DEAD, "")
         elif not link.has_room:
             self._say_full(link)
-            self._trouble(flow, step.index, Trouble.QUEUE_FULL, "")
+            self._trouble(flow, step.slot, Trouble.QUEUE_FULL, "")
         else:
             link.show(filter_wire.NEW, flow)
 
     def _ask_data(self, flow: FilteredFlow, decision: FlowFilter, step: AskData) -> None:
-        watch, link = self._flows[flow.id], self._links.get(step.index)
+        watch, link = self._flows[flow.id], self._links.get(step.slot)
         if link is None or flow.id not in link.flows:
-            self._trouble(flow, step.index, Trouble.DEAD, "")
-        elif watch.access is Access.NONE and self._remediation.is_request(flow.url, step.index):
+            self._trouble(flow, step.slot, Trouble.DEAD, "")
+        elif watch.access is Access.NONE and self._remediation.is_request(flow.url, step.slot):
             watch.access = Access.ASKED
             link.show(filter_wire.REMEDIATION, flow)
-        elif watch.stand_in is not None and watch.stand_in.slot == step.index:
+        elif watch.stand_in is not None and watch.stand_in.slot == step.slot:
             self._stand_in(watch, decision, step)
         else:
             link.data(flow, step.direction, step.offset, step.data)
 
     def _ask_complete(self, flow: FilteredFlow, decision: FlowFilter, step: AskComplete) -> None:
-        watch, link = self._flows[flow.id], self._links.get(step.index)
+        watch, link = self._flows[flow.id], self._links.get(step.slot)
         if link is None or flow.id not in link.flows:
-            self._trouble(flow, step.index, Trouble.DEAD, "")
-        elif watch.stand_in is not None and watch.stand_in.slot == step.index:
+            self._trouble(flow, step.slot, Trouble.DEAD, "")
+        elif watch.stand_in is not None and watch.stand_in.slot == step.slot:
             self._end_stand_in(watch, decision)
         else:
             link.complete(flow, step.direction)

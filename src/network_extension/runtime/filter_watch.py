@@ -161,7 +161,7 @@ class FilterWatch(FilterRoster):
 
     def _report(self, flow: FilteredFlow, decision: FlowFilter, step: Report) -> None:
         counts = flow.filter_counts() if step.event is FilterReportEvent.FLOW_CLOSED else (0, 0)
-        for link in self._reporters(flow, step.index):
+        for link in self._reporters(flow, step.slot):
             link.report(flow, step.action, step.event, counts)
 
     def _reporters(self, flow: FilteredFlow, index: int) -> list[FilterLink]:

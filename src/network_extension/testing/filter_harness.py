@@ -171,16 +171,16 @@ class FilterHarness(Harness):
         return more or []
 
     def _ask_new_flow(self, talk: FilteredTalk, step: decision.AskNewFlow) -> list[decision.Step]:
-        self._came(step.index, f"new flow {flow_words(talk.flow)}")
-        return self._ask(talk, step.index, "new_flow", None, lambda p: p.handle_new_flow(talk.flow))
+        self._came(step.slot, f"new flow {flow_words(talk.flow)}")
+        return self._ask(talk, step.slot, "new_flow", None, lambda p: p.handle_new_flow(talk.flow))
 
     def _ask_data(self, talk: FilteredTalk, step: decision.AskData) -> list[decision.Step]:
-        self._came(step.index, f"{DIRECTION_NAMES[step.direction]} data at {step.offset}: {shown(step.data)}")
-        return self._ask(talk, step.index, "data", step.direction, lambda p: _data_call(p, talk.flow, step))
+        self._came(step.slot, f"{DIRECTION_NAMES[step.direction]} data at {step.offset}: {shown(step.data)}")
+        return self._ask(talk, step.slot, "data", step.direction, lambda p: _data_call(p, talk.flow, step))
 
     def _ask_complete(self, talk: FilteredTalk, step: decision.AskComplete) -> list[decision.Step]:
-        self._came(step.index, f"{DIRECTION_NAMES[step.direction]} data complete")
-        return self._ask(talk, step.index, "complete", step.direction, lambda p: _complete_call(p, talk.flow, step))
+        self._came(step.slot, f"{DIRECTION_NAMES[step.direction]} data complete")
+        return self._ask(talk, step.slot, "complete", step.direction, lambda p: _complete_call(p, talk.flow, step))
 
     def _show_no_page(self, talk: FilteredTalk, step: decision.Remediate | decision.AppendString) -> None:
         """What a program would see needs the runtime; that it is to see it is what counts here."""
@@ -254,7 +254,7 @@ class FilterHarness(Harness):
             counts = len(talk.received), len(talk.sent)
         report = FilterReport(talk.flow, step.action, step.event, *counts)
         self.reports.append(report)
-        if (work := self.providers[step.index].handle_report(report)) is not None:
+        if (work := self.providers[step.slot].handle_report(report)) is not None:
             self.run(work)
 
     def forget(self, talk: FilteredTalk) -> None:
@@ -274,7 +274,7 @@ class FilterHarness(Harness):
         decision.AskNewFlow: _ask_new_flow,
         decision.AskData: _ask_data,
         decision.AskComplete: _ask_complete,
-        decision.AskControl: lambda self, talk, step: self._ask_control(talk, step.index),
+        decision.AskControl: lambda self, talk, step: self._ask_control(talk, step.slot),
         decision.Open: lambda self, talk, step: talk.opened(step.hold_inbound, step.hold_outbound),
         decision.Pass: lambda self, talk, step: talk.passes(step.direction, step.up_to),
         decision.Hold: lambda self, talk, step: talk.held_again(step.direction),

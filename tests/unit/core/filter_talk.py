@@ -136,7 +136,7 @@ class Talk:
         if words[:1] == ["is"]:
             trouble, _, detail = rest.partition(" ")
             return machine.trouble(index, Trouble[trouble], detail, now)
-        question = next((one for one in self.asked if one.index == index), AskNewFlow(index))
+        question = next((one for one in self.asked if one.slot == index), AskNewFlow(index))
         if question in self.asked:
             self.asked.remove(question)
         if isinstance(question, AskNewFlow):
@@ -181,13 +181,13 @@ def verdict(text: str) -> FilterVerdict:
 def said(step: Step) -> str:
     """A step as a line."""
     if isinstance(step, AskNewFlow):
-        return f"F{step.index}? new flow"
+        return f"F{step.slot}? new flow"
     if isinstance(step, AskData):
-        return f"F{step.index}? {NAMES[step.direction]} at {step.offset}: {step.data.decode()}"
+        return f"F{step.slot}? {NAMES[step.direction]} at {step.offset}: {step.data.decode()}"
     if isinstance(step, AskComplete):
-        return f"F{step.index}? {NAMES[step.direction]} complete"
+        return f"F{step.slot}? {NAMES[step.direction]} complete"
     if isinstance(step, AskControl):
-        return f"control of F{step.index}?"
+        return f"control of F{step.slot}?"
     if isinstance(step, Open):
         held = {
             (False, False): "",
@@ -208,4 +208,4 @@ def said(step: Step) -> str:
     if isinstance(step, AppendString):
         return f"append {step.map_key} by {step.by}"
     assert isinstance(step, Report)
-    return f"report to F{step.index}: {step.action.name} {step.event.name}"
+    return f"report to F{step.slot}: {step.action.name} {step.event.name}"

@@ -77,7 +77,7 @@ class Model:
             if isinstance(step, Question):
                 self.question(step)
             elif isinstance(step, AskControl):
-                self.control.append(step.index)
+                self.control.append(step.slot)
             elif isinstance(step, Open):
                 self.is_open = True
                 for way, held in ((IN, step.hold_inbound), (OUT, step.hold_outbound)):
@@ -98,14 +98,14 @@ class Model:
     def question(self, step: Question) -> None:
         # A late answer about the new flow cannot be taken for one about bytes: it is a method of its own.
         is_new = isinstance(step, AskNewFlow)
-        others = [one for one in self.asked if one.index == step.index and isinstance(one, AskNewFlow) == is_new]
+        others = [one for one in self.asked if one.slot == step.slot and isinstance(one, AskNewFlow) == is_new]
         assert not others, "asked twice at the same time"
         self.asked.append(step)
         if isinstance(step, AskData):
             content, start = self.content[step.direction], step.offset
             assert step.data
             assert content[start : start + len(step.data)] == step.data
-            self.shown[step.index, step.direction] = start + len(step.data)
+            self.shown[step.slot, step.direction] = start + len(step.data)
 
     def act(self, action: tuple[Any, ...]) -> None:
         name, *rest = action
@@ -137,14 +137,14 @@ class Model:
 
     def answer(self, question: Question, given: FilterVerdict) -> list[Step]:
         if isinstance(question, AskNewFlow):
-            return self.machine.answer_new_flow(question.index, given, self.now)
+            return self.machine.answer_new_flow(question.slot, given, self.now)
         if isinstance(question, AskData):
-            return self.machine.answer_data(question.index, question.direction, given, self.now)
-        return self.machine.answer_complete(question.index, question.direction, given, self.now)
+            return self.machine.answer_data(question.slot, question.direction, given, self.now)
+        return self.machine.answer_complete(question.slot, question.direction, given, self.now)
 
     def note(self, question: Question, given: FilterVerdict) -> None:
         """What an answer means for `passed`."""
-        index, kind = question.index, given.kind
+        index, kind = question.slot, given.kind
         if kind is VerdictKind.PAUSE:
             self.paused[index] = question
         elif kind is VerdictKind.NEED_RULES:
@@ -198,7 +198,7 @@ class Model:
             assert all(end <= self.passed[before, way] for before in range(index))
         for step in self.asked:
             if isinstance(step, AskData):
-                assert step.offset == self.passed[step.index, step.direction]
+                assert step.offset == self.passed[step.slot, step.direction]
 
     def ends(self) -> None:
         """Time alone brings every question to an end."""
