@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.netlab import FAR4, FAR6, NetLab
+from tests.netlab import NetLab, acquainted_lab
 
 from .program import Program, provider
 
@@ -26,13 +26,8 @@ WAYS: dict[str, tuple[str, ...] | None] = {
 @pytest.fixture(scope="session")
 def lab() -> Iterator[NetLab]:
     """Two hosts for all lab tests of this run."""
-    lab = NetLab()
-    for host in (FAR4, FAR6):  # both ends know each other from now on: no test waits for neighbour discovery
-        lab.near.run("ping", "-c", "1", "-i", "0.2", "-W", "3", host)
-    try:
+    with acquainted_lab() as lab:
         yield lab
-    finally:
-        lab.close()
 
 
 @pytest.fixture(scope="module", params=WAYS)

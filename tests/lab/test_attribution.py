@@ -19,7 +19,7 @@ import pytest
 from network_extension.linux.attribution import Attribution
 from network_extension.linux.nfqueue import DROP, Queue, open_socket
 from network_extension.metadata import ProcessInfo
-from tests.netlab import FAR4, FAR6, NEAR4, NetLab, wait_for
+from tests.netlab import FAR4, FAR6, NEAR4, NetLab, acquainted_lab, wait_for
 
 from .short_programs import FIRST_PORT, LONG_NAME
 
@@ -108,11 +108,8 @@ class Watched:
 @pytest.fixture(scope="module")
 def own_lab() -> Iterator[NetLab]:
     """A network of these tests alone, for its packets are held."""
-    lab = NetLab()
-    for host in (FAR4, FAR6):
-        lab.near.run("ping", "-c", "1", "-i", "0.2", "-W", "3", host)
-    yield lab
-    lab.close()
+    with acquainted_lab() as lab:
+        yield lab
 
 
 @pytest.fixture(scope="module")

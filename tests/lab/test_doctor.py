@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import pytest
 
 from network_extension.linux.ruleset import find_tool
+from tests.netlab import open_folder
 
 pytestmark = pytest.mark.lab
 
@@ -25,10 +24,8 @@ NO_NAMESPACES = ("unshare", "-Ur", "sh", "-c", 'echo 0 > /proc/sys/user/max_user
 @pytest.fixture
 def tools() -> Iterator[Path]:
     """A folder in which all tools are looked for."""
-    path = Path(tempfile.mkdtemp(prefix="netext-tools-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
+    with open_folder() as path:
+        yield path
 
 
 def netext(*words: str, tools: Path | None = None, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:

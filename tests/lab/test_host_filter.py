@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.netlab import FAR4, FAR6, NEAR4, NetLab, wait_for
+from tests.netlab import FAR4, FAR6, NEAR4, NetLab, acquainted_lab, wait_for
 
 from .echo_server import EchoServer
 from .host_filter import (
@@ -34,11 +34,8 @@ pytestmark = pytest.mark.lab
 @pytest.fixture(scope="module")
 def served() -> Iterator[NetLab]:
     """A lab of this module's own, with echo servers at the ports that the provider knows."""
-    lab = NetLab()
     with ExitStack() as stack:
-        stack.callback(lab.close)
-        for host in (FAR4, FAR6):
-            lab.near.run("ping", "-c", "1", "-i", "0.2", "-W", "3", host)
+        lab = stack.enter_context(acquainted_lab())
         for port in (ALLOW, DROP, SILENT, PEEK_OUT, PAUSE, PEEK_IN, ALL_OUT, CALLS_OUT, REPORT):
             stack.enter_context(EchoServer(lab, port))
         for port in (ALLOW, DROP, PEEK_OUT):

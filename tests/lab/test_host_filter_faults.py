@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.leaks import is_running
-from tests.netlab import FAR4, NEAR4, NetLab, wait_for
+from tests.netlab import FAR4, NEAR4, NetLab, acquainted_lab, wait_for
 
 from .echo_server import EchoServer
 from .host_filter import (
@@ -42,10 +42,8 @@ HELD_PORT = {"flow held": NEVER, "flow paused": PAUSE, "data held": ALL_OUT}
 @pytest.fixture(scope="module")
 def served() -> Iterator[NetLab]:
     """A lab of this module's own."""
-    lab = NetLab()
     with ExitStack() as stack:
-        stack.callback(lab.close)
-        lab.near.run("ping", "-c", "1", "-i", "0.2", "-W", "3", FAR4)
+        lab = stack.enter_context(acquainted_lab())
         for port in (ALLOW, PEEK_OUT, PAUSE, ALL_OUT, RAISE, NEVER, STUCK):
             stack.enter_context(EchoServer(lab, port))
         # What reaches `far` of flows that must not: counted by nft there.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.netlab import FAR4, NEAR4, NetLab, wait_for
+from tests.netlab import FAR4, NEAR4, NetLab, acquainted_lab, wait_for
 
 from .echo_server import EchoServer
 from .host_filter import ALLOW, DROP, KEPT, PAUSE, PROVIDER, RECALL, RunningFilter, attempt, near_socket
@@ -20,10 +20,8 @@ pytestmark = pytest.mark.lab
 @pytest.fixture(scope="module")
 def served() -> Iterator[NetLab]:
     """A lab of this module's own, with echo servers at some ports that the provider knows."""
-    lab = NetLab()
     with ExitStack() as stack:
-        stack.callback(lab.close)
-        lab.near.run("ping", "-c", "1", "-i", "0.2", "-W", "3", FAR4)
+        lab = stack.enter_context(acquainted_lab())
         for port in (ALLOW, DROP, KEPT, PAUSE, RECALL):
             stack.enter_context(EchoServer(lab, port))
         yield lab

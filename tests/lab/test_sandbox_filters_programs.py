@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.netlab import FAR4, FAR6, NetLab, python
+from tests.netlab import FAR4, FAR6, NetLab, acquainted_lab, open_folder, python
 from tests.scenarios.runs import EXAMPLES, Run, netext_run
 from tests.scenarios.servers import Nginx, certificate, dnsmasq, microsocks, need
 
@@ -25,22 +23,15 @@ PAGE = "The lion sleeps tonight. " * 3000
 @pytest.fixture(scope="module")
 def lab() -> Iterator[NetLab]:
     """Two hosts of our own: they get servers, a name server and a parameter."""
-    lab = NetLab()
-    for address in (FAR4, FAR6):  # both ends know each other from now on: no test waits for neighbour discovery
-        lab.near.run("ping", "-c", "1", "-i", "0.2", "-W", "3", address)
-    try:
+    with acquainted_lab() as lab:
         yield lab
-    finally:
-        lab.close()
 
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     """A folder for servers, readable for an ordinary user."""
-    path = Path(tempfile.mkdtemp(prefix="netext-filters-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
+    with open_folder() as path:
+        yield path
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -10,7 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,7 +19,7 @@ from subprocess import DEVNULL
 import pytest
 
 from tests.leaks import is_running
-from tests.netlab import FAR4, NetLab, python, wait_for
+from tests.netlab import FAR4, NetLab, open_folder, python, wait_for
 
 from .program import Program, RemoteSocket, provider, running
 
@@ -49,10 +48,8 @@ while sock.recv(65536): pass
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder for an ordinary user's files."""
-    path = Path(tempfile.mkdtemp(prefix="netext-trace-"))
-    path.chmod(0o777)
-    yield path
-    shutil.rmtree(path)
+    with open_folder(0o777) as path:
+        yield path
 
 
 def read(path: Path, *fields: str, only: str = "") -> list[list[str]]:
