@@ -95,16 +95,15 @@ def test_a_lost_connection_is_tried_again_at_once_and_then_with_growing_pauses()
 def test_half_of_each_pause_is_chance() -> None:
     quick, slow = recovery(fraction=0.0), recovery(fraction=1.0)
     assert (quick.after(Stage.KEY, Outcome.FAULT, 0.0), slow.after(Stage.KEY, Outcome.FAULT, 0.0)) == (
+        Retry(Forget.NOTHING, 0.05),
         Retry(Forget.NOTHING, 0.1),
-        Retry(Forget.NOTHING, 0.2),
     )
 
 
 def test_a_busy_service_says_itself_when_to_come_again() -> None:
     assert recovery(fraction=0.0).after(Stage.QUERY, Outcome.BUSY, 0.0, retry_after=3) == Retry(Forget.NOTHING, 3.0)
-    assert recovery(fraction=1.0).after(Stage.QUERY, Outcome.BUSY, 0.0, retry_after=3) == Retry(
-        Forget.NOTHING, pytest.approx(3.3)
-    )
+    later = recovery(fraction=1.0).after(Stage.QUERY, Outcome.BUSY, 0.0, retry_after=3)
+    assert isinstance(later, Retry) and later.delay == pytest.approx(3.3)
 
 
 def test_nobody_waits_for_longer_than_the_lookup_has_patience() -> None:
