@@ -10,6 +10,8 @@ BIN := .venv/bin
 PYTEST ?=
 # Options for scripts/fuzz.py
 FUZZ ?=
+# Options for bench/urlfilter.py
+BENCH ?=
 
 .PHONY: help
 help:  ## this list
@@ -47,6 +49,10 @@ lab: setup-test  ## the tests in network namespaces, with other programs, and th
 bench: setup-bench  ## speed against native and against other programs, as ratios
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/filters.py
+
+.PHONY: bench-urlfilter
+bench-urlfilter: setup-test  ## speed and size of the URL filter's back end; BENCH="--quick" for a short look
+	$(BIN)/python bench/urlfilter.py $(BENCH)
 
 .PHONY: fuzz
 fuzz: setup-test  ## ten million inputs for the parsers, guided by coverage; FUZZ="--seconds 10" for a short look
