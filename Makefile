@@ -49,6 +49,7 @@ lab: setup-test  ## the tests in network namespaces, with other programs, and th
 bench: setup-bench  ## speed against native and against other programs, as ratios
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/filters.py
+	$(BIN)/python bench/firewall.py
 
 .PHONY: bench-urlfilter
 bench-urlfilter: setup-test  ## speed and size of the URL filter's back end; BENCH="--quick" for a short look
