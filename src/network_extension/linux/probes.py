@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 from ..core.resolv_conf import name_servers
 from ..errors import DatapathError
-from . import interfaces, namespaces, nfqueue, ruleset, sock_diag, splice
+from . import interfaces, namespaces, nfqueue, ruleset, sock_diag
 from .packet_tap import open_tap
+from .pipes import PIPE_SIZE, Pipe
 from .user_namespaces import parameter
 
 SANDBOX = namespaces.CLONE_NEWUSER | namespaces.CLONE_NEWNET | namespaces.CLONE_NEWNS
@@ -205,11 +206,11 @@ def descriptors() -> Finding:
 
 def pipes() -> Finding:
     """The pipes through which splice moves bytes, at their full size."""
-    pipe = splice.Pipe()
+    pipe = Pipe()
     size = pipe.size
     pipe.close()
     soft = parameter("fs.pipe-user-pages-soft")
-    if size >= splice.PIPE_SIZE:
+    if size >= PIPE_SIZE:
         return _ok(f"splice has {size >> 10} KiB at a time (fs.pipe-user-pages-soft = {soft})")
     means = f"only {size >> 10} KiB at a time: streams are slower (fs.pipe-user-pages-soft = {soft})"
     return Finding(State.DEGRADED, means, "sudo sysctl -w fs.pipe-user-pages-soft=65536")

@@ -16,9 +16,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..core.dns_messages import DnsMessageError, error_reply, parse_answers
+from ..linux.pipes import PipePool
 from ..linux.reactor import EDGE, READ, WRITE, Reactor, Timer
 from ..linux.sockets import Address, family_of
-from ..linux.splice import PipePool, Relay
+from ..linux.splice import Relay
 
 if TYPE_CHECKING:
     from ..core.host_names import HostNames

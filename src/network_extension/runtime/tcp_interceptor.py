@@ -32,10 +32,11 @@ from ..core.packets import (
 )
 from ..errors import FlowErrorCode, code_for_errno
 from ..linux.nfqueue import ACCEPT, DROP, HeldPacket, Queue
+from ..linux.pipes import PipePool
 from ..linux.reactor import EDGE, READ, WRITE, Reactor
 from ..linux.ruleset import MARK_OPEN
 from ..linux.sockets import reset_on_close
-from ..linux.splice import PipePool, Relay
+from ..linux.splice import Relay
 from .intercepted import TCP, FlowKey, InterceptedFlow, Pipeline
 from .packet_injector import PacketInjector
 from .tcp_filtering import TCPFiltering, byte_counts

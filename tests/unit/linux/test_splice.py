@@ -20,10 +20,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from network_extension.linux import splice
+from network_extension.linux.pipes import F_SETPIPE_SZ, PIPE_SIZE, Pipe, PipePool
 from network_extension.linux.reactor import WRITE
 from network_extension.linux.sockets import reset_on_close
-from network_extension.linux.splice import PIPE_SIZE, SMALL, Pipe, PipePool, Relay, Tap
+from network_extension.linux.splice import SMALL, Relay, Tap
 
 from .driving import Driver, driving
 
@@ -504,7 +504,7 @@ class TestPipes:
         real = fcntl.fcntl
 
         def limited(descriptor: int, command: int, argument: int = 0) -> int:
-            if command == splice.F_SETPIPE_SZ:
+            if command == F_SETPIPE_SZ:
                 raise PermissionError(errno.EPERM, "Operation not permitted")
             return real(descriptor, command, argument)
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from network_extension.linux.pipes import PipePool
 from network_extension.linux.sockets import reset_on_close
-from network_extension.linux.splice import PipePool, Relay
+from network_extension.linux.splice import Relay
 
 from .driving import Driver, driving
 from .test_splice import connection, content
