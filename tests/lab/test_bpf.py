@@ -88,7 +88,7 @@ def test_nothing_is_mounted_and_no_descriptor_is_inherited() -> None:
     owners = SocketOwners()
     try:
         ours = [name for name in os.listdir("/proc/self/fd") if "bpf" in target(f"/proc/self/fd/{name}")]
-        assert len(ours) == 9  # three maps, six links
+        assert len(ours) == 11  # four maps, seven links
         assert not any(os.get_inheritable(int(name)) for name in ours)
         assert cgroup_mounts() == before
     finally:
@@ -125,7 +125,7 @@ def test_the_programs_are_gone_when_their_process_is_killed() -> None:
         assert process.stdout is not None
         process.stdout.readline()
         links = links_of(process.pid)
-        assert len(links) == 6 and all(map(link_exists, links))
+        assert len(links) == 7 and all(map(link_exists, links))
         process.kill()
     wait_for(lambda: not any(map(link_exists, links)), what="the end of the programs")
 

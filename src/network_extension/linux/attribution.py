@@ -2,8 +2,9 @@
 
 Three sources, the first that knows wins:
 
-1. `socket_owners`: eBPF programs note the process in the system calls that make, connect and close sockets. The socket
-   itself is found by `sock_diag`, which tells its cookie; one that is closed already, by its addresses.
+1. `socket_owners`: eBPF programs note the process in the system calls that make, connect and close sockets. A TCP
+   connection that a program began is found by its addresses alone. Else the socket is found by `sock_diag`, which tells
+   its cookie; one that is closed already, by its addresses.
 2. `socket_holders`: who has the socket open, by /proc. For sockets that are older than the programs, and for those that
    one process made for another (socket activation).
 3. Nobody: the kernel's own sockets (WireGuard, NFS).
@@ -23,9 +24,20 @@ from ..metadata import MAX_PARENTS, ParentProcess, ProcessInfo
 from .processes import arguments_of, executable_of, name_of, printable, status_of, user_of
 from .sock_diag import NETLINK_SOCK_DIAG, SocketAddress, SocketInfo, SocketTable
 from .socket_holders import SocketHolders
-from .socket_owners import SO_NETNS_COOKIE, Owner, ProcessRecord, SocketOwners, cookie_of, flow_key, pid_of, start_of
+from .socket_owners import (
+    SO_NETNS_COOKIE,
+    Owner,
+    ProcessRecord,
+    SocketOwners,
+    cookie_of,
+    flow_key,
+    owner_of,
+    pid_of,
+    start_of,
+)
 
 MAX_CACHE = 4096
+_TCP = socket.IPPROTO_TCP
 _TICK = 10**9 // os.sysconf("SC_CLK_TCK")  # nanoseconds
 MAX_AGE = 60 * 10**9  # nanoseconds that a packet may be younger than what its socket did last
 _ANY = b""
@@ -45,6 +57,7 @@ class Attribution:
         self._holders = SocketHolders()
         self._kernel: SocketOwners | None = None
         self._known: dict[tuple[bytes, int], ProcessInfo] = {}
+        self._by_note: dict[bytes, ProcessInfo] = {}
         self._chains: dict[bytes, tuple[ParentProcess, ...]] = {}
         self._described: dict[int, tuple[tuple[object, ...], ProcessInfo]] = {}
         self._namespace = 0
@@ -72,8 +85,13 @@ class Attribution:
         """The process at `local` of a packet between `local` and `remote`; None when there is none or it is not known.
 
         `protocol` is IPPROTO_TCP or IPPROTO_UDP; `inbound` when the packet came from `remote`, so that a listening
-        socket may be meant; `interface` is the index of the packet's, 0 where it is not known. About 20 µs.
+        socket may be meant; `interface` is the index of the packet's, 0 where it is not known. About 2 µs for a TCP
+        connection that a known process began, else 20 µs.
         """
+        if protocol == _TCP and not inbound and self._kernel is not None:
+            connected = self._kernel.of_connection(flow_key(self._namespace, protocol, local, remote))
+            if connected is not None and (begun := self._connected(self._kernel, connected)) is not None:
+                return begun
         found = self._table.find(protocol, local, remote, listeners=inbound, interface=interface)
         if self._kernel is None:
             return self._holder(found, 0) if found else None
@@ -84,6 +102,19 @@ class Attribution:
         return self._holder(found, process.pid if process else 0) or process
 
     # --- what the kernel noted
+
+    def _connected(self, kernel: SocketOwners, noted: bytes) -> ProcessInfo | None:
+        """The process that a note of a connection names; None when it is forgotten."""
+        known = self._by_note.get(noted)
+        if known is not None:
+            return known
+        owner = owner_of(noted)
+        process = self._process(kernel, owner)
+        if process is not None and (owner.process, owner.uid) in self._known:
+            if len(self._by_note) >= MAX_CACHE:
+                self._by_note.clear()
+            self._by_note[noted] = process
+        return process
 
     def _owner(
         self,

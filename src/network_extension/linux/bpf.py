@@ -15,8 +15,8 @@ import sys
 from ..errors import DatapathError
 
 MAP_ARRAY, MAP_LRU_HASH = 2, 9
-PROGRAM_CGROUP_SOCK, PROGRAM_CGROUP_SOCK_ADDR = 9, 18
-SOCK_CREATE, SOCK_RELEASE = 2, 34
+PROGRAM_CGROUP_SOCK, PROGRAM_SOCK_OPS, PROGRAM_CGROUP_SOCK_ADDR = 9, 13, 18
+SOCK_CREATE, SOCK_OPS, SOCK_RELEASE = 2, 3, 34
 INET4_CONNECT, INET6_CONNECT, UDP4_SENDMSG, UDP6_SENDMSG = 10, 11, 14, 15
 # Some helpers (probe_read_kernel) are given only to programs under a licence that the kernel takes for compatible with
 # its own. The programs are this project's own text; this declares them, and nothing else, under either licence.

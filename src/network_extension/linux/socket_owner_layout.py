@@ -3,6 +3,7 @@
 `owners`     cookie of a socket (8)             → process key whose last 4 bytes are the effective user (24)
 `flows`      namespace, addresses, ports (48)   → the same (24), cookie (8), nanoseconds since boot (8)
 `processes`  start, execs, thread group, 0 (24) → what the process is (1600)
+`connects`   as in `flows` (48)                 → as in `owners` (24); of TCP connections as they begin
 `scratch`    number of a slot (4)               → a record of `processes`, and whether the slot is in use (1608)
 """
 
@@ -49,3 +50,4 @@ class MapNumbers(NamedTuple):
     flows: int
     processes: int
     scratch: int
+    connects: int

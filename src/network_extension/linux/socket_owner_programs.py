@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import DatapathError
-from .bpf_instructions import GET_NETWORK_COOKIE, GET_TIME, MAP_DELETE, MAP_UPDATE, R0, R1, R2, R3, R4, R6, R7, R10
+from .bpf_instructions import GET_NETWORK_COOKIE, GET_TIME, MAP_DELETE, MAP_UPDATE, R0, R1, R2, R3, R4, R6, R7, R8, R10
 from .process_programs import ProcessProgram
 from .socket_owner_layout import (
     COOKIE,
@@ -26,6 +26,10 @@ from .socket_owner_layout import (
 _SOCK_PROTOCOL, _SOCK_PORT = 12, 44
 _TCP, _MPTCP = 6, 262
 _ADDRESS_IP4, _ADDRESS_IP6, _ADDRESS_PORT, _ADDRESS_PROTOCOL, _ADDRESS_SOCK = 4, 8, 24, 36, 64
+# struct bpf_sock_ops, and what it is called for (BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+_OPS_FAMILY, _OPS_REMOTE_IP4, _OPS_LOCAL_IP4, _OPS_REMOTE_IP6, _OPS_LOCAL_IP6 = 20, 24, 28, 32, 48
+_OPS_REMOTE_PORT, _OPS_LOCAL_PORT, _OPS_SOCK = 64, 68, 184
+_CONNECTS, _WAS_ACCEPTED = 3, 5
 
 
 class OwnerProgram(ProcessProgram):
@@ -79,7 +83,64 @@ class OwnerProgram(ProcessProgram):
         code.call(MAP_DELETE)
         return self._end("out")
 
+    def connects(self) -> bytes:
+        """sock_ops: a TCP connection begins, all of its addresses and ports chosen, no packet of it sent.
+
+        Whose socket it is was noted in connect() a moment ago. A note of the same addresses that is left from another
+        connection goes whenever it cannot be replaced: where the socket is nobody's (the kernel's own, MPTCP's), bound
+        to an interface (another may have the same addresses on another one), or of a connection that came in.
+        """
+        code = self.code
+        code.set(R6, R1)
+        code.load(R7, R6, 0, 4)
+        code.jump_if("==", R7, _CONNECTS, "connection")
+        code.jump_if("!=", R7, _WAS_ACCEPTED, "out")
+        code.label("connection")
+        self._connection_addresses()
+        code.jump_if("==", R7, _WAS_ACCEPTED, "forget")
+        code.load(R1, R6, _OPS_SOCK)
+        code.jump_if("==", R1, 0, "forget")
+        code.load(R1, R1, 0, 4)  # the interface that it is bound to
+        code.jump_if("!=", R1, 0, "forget")
+        self._cookie()
+        self._look_up(self._maps.owners, COOKIE)
+        code.jump_if("==", R0, 0, "forget")
+        code.set(R8, R0)
+        self._arguments(self._maps.connects, FLOW)
+        code.set(R3, R8)
+        code.set(R4, 0)
+        code.call(MAP_UPDATE)
+        code.jump_if("==", R0, 0, "out")
+        code.label("forget")
+        self._arguments(self._maps.connects, FLOW)
+        code.call(MAP_DELETE)
+        return self._end("out")
+
     # --- which flow
+
+    def _connection_addresses(self) -> None:
+        """FLOW of a TCP connection that sock_ops describes."""
+        code = self.code
+        self._new_flow_key()
+        code.store(R10, FLOW + PROTOCOL, _TCP, 4)
+        code.load(R1, R6, _OPS_LOCAL_PORT, 4)
+        code.store(R10, FLOW + LOCAL_PORT, R1, 2)
+        code.load(R1, R6, _OPS_REMOTE_PORT, 4)
+        code.calculate(">>", R1, 16)
+        code.store(R10, FLOW + REMOTE_PORT, R1, 2)
+        code.load(R1, R6, _OPS_FAMILY, 4)
+        code.jump_if("==", R1, 2, "IPv4")
+        for member, place in ((_OPS_LOCAL_IP6, LOCAL), (_OPS_REMOTE_IP6, REMOTE)):
+            for offset in range(0, 16, 4):
+                code.load(R1, R6, member + offset, 4)
+                code.store(R10, FLOW + place + offset, R1, 4)
+        code.jump("addresses are known")
+        code.label("IPv4")
+        for member, place in ((_OPS_LOCAL_IP4, LOCAL), (_OPS_REMOTE_IP4, REMOTE)):
+            code.load(R1, R6, member, 4)
+            code.store(R10, FLOW + place + 12, R1, 4)
+            code.store(R10, FLOW + place + 8, MAPPED, 4)
+        code.label("addresses are known")
 
     def _new_flow_key(self) -> None:
         """FLOW with the namespace, and zeros for the rest."""

@@ -9,6 +9,9 @@ A packet that is held is often the first and last thing that a program did: it h
                                              that is not connected also notes flows[addresses and ports] = process
     the last close()         sock_release    flows[addresses and ports] = owners[cookie], which is then removed.
                                              It runs before the socket leaves the kernel's tables: one of both has it
+    TCP's first packet       sock_ops        connects[addresses and ports] = owners[cookie], so that one look-up by what
+                                             the packet says finds its owner. Where the kernel refuses this program, the
+                                             others serve alone, after the socket's cookie was asked for (sock_diag)
 
 A process is `(start, number of execs, thread group)`, which no other has had or will have. What it is (path of its
 executable, arguments, parents) is noted once, in `processes`, when it is met first, and its ancestors with it.
@@ -31,7 +34,7 @@ from .btf import member_offsets
 from .socket_owner_layout import MapNumbers
 from .socket_owner_programs import OwnerProgram
 
-SOCKETS, FLOWS, PROCESSES = 65536, 32768, 4096
+SOCKETS, FLOWS, PROCESSES, CONNECTS = 65536, 32768, 4096, 16384
 SO_COOKIE, SO_NETNS_COOKIE = 57, 71
 INITIAL_CGROUP_NAMESPACE = 0xEFFFFFFB  # PROC_CGROUP_INIT_INO in the kernel's proc_ns.h
 _LEAST_FOR_EACH_PROCESSOR = 128  # a full LRU map keeps so many entries of each processor free
@@ -81,6 +84,7 @@ class SocketOwners:
     def __init__(self) -> None:
         self._descriptors: list[int] = []
         self._maps: list[bpf.Map] = []
+        self._connects: bpf.Map | None = None
         self.note = ""
         """What is limited, in words; empty when the whole machine is seen."""
         try:
@@ -96,7 +100,10 @@ class SocketOwners:
             self.close()
             raise
         if os.stat("/proc/self/ns/cgroup").st_ino != INITIAL_CGROUP_NAMESPACE:
+            # Programs beyond it may have the same addresses, and connect unseen: no note of a connection is certain.
             self.note = "only the processes of this container's cgroup"
+        else:
+            self._note_connections()
 
     def _open(self, pid_level: int) -> None:
         least = _LEAST_FOR_EACH_PROCESSOR * (os.cpu_count() or 1)
@@ -117,17 +124,40 @@ class SocketOwners:
         cgroup = -1
         try:
             cgroup = bpf.open_root_cgroup()
-            maps = [made.descriptor for made in (self._owners, self._flows, self._processes, scratch)]
+            maps = self._numbers(scratch=scratch.descriptor)
             offsets = member_offsets(layout.MEMBERS)
             for name, kind, attach_type in _PROGRAMS:
-                code = _instructions(name, OwnerProgram(MapNumbers(*maps), offsets, pid_level))
-                program = bpf.load_program(kind, attach_type, name, code)
-                try:
-                    self._descriptors.append(bpf.attach(program, cgroup, attach_type, name))
-                finally:
-                    os.close(program)  # the link holds it
+                code = _instructions(name, OwnerProgram(maps, offsets, pid_level))
+                self._run(name, kind, attach_type, code, cgroup)
         finally:
             scratch.close()  # the programs hold it
+            if cgroup >= 0:
+                os.close(cgroup)
+
+    def _numbers(self, scratch: int = -1, connects: int = -1) -> MapNumbers:
+        owners, flows, processes = (made.descriptor for made in (self._owners, self._flows, self._processes))
+        return MapNumbers(owners, flows, processes, scratch, connects)
+
+    def _run(self, name: str, kind: int, attach_type: int, code: bytes, cgroup: int) -> None:
+        program = bpf.load_program(kind, attach_type, name, code)
+        try:
+            self._descriptors.append(bpf.attach(program, cgroup, attach_type, name))
+        finally:
+            os.close(program)  # the link holds it
+
+    def _note_connections(self) -> None:
+        """The program that kernels may refuse while they take all others: it only saves a question."""
+        entries = max(CONNECTS, _LEAST_FOR_EACH_PROCESSOR * (os.cpu_count() or 1))
+        sizes, cgroup = (layout.FLOW_KEY_SIZE, layout.OWNER_SIZE), -1
+        try:
+            made = self._map(bpf.MAP_LRU_HASH, "netext_connects", *sizes, entries)
+            cgroup = bpf.open_root_cgroup()
+            code = OwnerProgram(self._numbers(connects=made.descriptor), {}).connects()
+            self._run("netext_sock_ops", bpf.PROGRAM_SOCK_OPS, bpf.SOCK_OPS, code, cgroup)
+            self._connects = made
+        except (DatapathError, OSError):
+            pass
+        finally:
             if cgroup >= 0:
                 os.close(cgroup)
 
@@ -146,12 +176,24 @@ class SocketOwners:
     def of_socket(self, cookie: int) -> Owner | None:
         """The owner of an open socket."""
         value = self._owners.lookup(_COOKIE.pack(cookie))
-        return _owner(value, cookie) if value else None
+        return owner_of(value, cookie) if value else None
+
+    @property
+    def notes_connections(self) -> bool:
+        """Whether `of_connection` finds anything."""
+        return self._connects is not None
+
+    def of_connection(self, key: bytes) -> bytes | None:
+        """The owner's process and user of the TCP connection that was begun last with what `flow_key` gives.
+
+        `owner_of` reads it. None where nobody's is known for certain.
+        """
+        return self._connects.lookup(key) if self._connects is not None else None
 
     def of_flow(self, key: bytes) -> Owner | None:
         """The owner of a socket that is closed, or not connected, by what `flow_key` gives."""
         value = self._flows.lookup(key)
-        return _owner(value, *_FLOW_END.unpack_from(value, 24)) if value else None
+        return owner_of(value, *_FLOW_END.unpack_from(value, 24)) if value else None
 
     def process(self, key: bytes) -> ProcessRecord | None:
         """What a process was when it was met first; None when that is forgotten."""
@@ -166,6 +208,7 @@ class SocketOwners:
         for made in self._maps:
             made.close()
         self._maps.clear()
+        self._connects = None
 
 
 _PROGRAMS = (
@@ -215,7 +258,8 @@ def _sixteen(address: bytes) -> bytes:
     return address if len(address) == 16 else _MAPPED + address if len(address) == 4 else _ANY
 
 
-def _owner(value: bytes, cookie: int, time: int = 0) -> Owner:
+def owner_of(value: bytes, cookie: int = 0, time: int = 0) -> Owner:
+    """Read what the maps have of an owner."""
     return Owner(value[:20] + b"\0\0\0\0", _OWNER.unpack_from(value, 20)[0], cookie, time)
 
 

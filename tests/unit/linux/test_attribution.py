@@ -41,9 +41,13 @@ class Kernel:
     def __init__(self) -> None:
         self.sockets: dict[int, Owner] = {}
         self.flows: dict[bytes, Owner] = {}
+        self.connections: dict[bytes, bytes] = {}
 
     def of_socket(self, cookie: int) -> Owner | None:
         return self.sockets.get(cookie)
+
+    def of_connection(self, flow: bytes) -> bytes | None:
+        return self.connections.get(flow)
 
     def of_flow(self, flow: bytes) -> Owner | None:
         return self.flows.get(flow)
@@ -102,6 +106,25 @@ def test_a_connected_socket_says_it_whatever_else_is_noted(setting: Setting) -> 
     setting.note(LOCAL, REMOTE, 4, 66)
     setting.note(ANY, REMOTE, 4, 66)
     assert setting.owner(info(5, connected=True)) == 77
+
+
+def test_the_note_of_a_connection_that_began_comes_first(setting: Setting) -> None:
+    """For packets of TCP that the program sent; where its process is forgotten, the socket is asked for."""
+    setting.own(5, 77)
+    setting.table.found = info(5, connected=True)
+    connection = flow_key(0, TCP, LOCAL, REMOTE)
+    setting.kernel.connections[connection] = key(10**9, 66)
+    assert setting.owner(info(5, connected=True)) == 77, "UDP has none"
+    owner = setting.attribution.owner(TCP, LOCAL, REMOTE)
+    assert owner is not None and owner.pid == 66
+    assert setting.attribution.owner(TCP, LOCAL, REMOTE) is owner
+    came_in = setting.attribution.owner(TCP, LOCAL, REMOTE, inbound=True)
+    assert came_in is None or came_in.pid == 77
+    inside: Any = setting.kernel
+    inside.process = lambda process: None
+    setting.kernel.connections[connection] = key(10**9, 2**22 + 1)
+    again = setting.attribution.owner(TCP, LOCAL, REMOTE)
+    assert again is None or again.pid == 77
 
 
 def test_who_sent_last_by_a_shared_socket_counts(setting: Setting) -> None:

@@ -89,11 +89,17 @@ def test_a_label_that_is_absent_or_set_twice_is_named() -> None:
 def test_the_programs_are_put_together_and_short() -> None:
     """The verifier takes a million instructions, older ones 4096 of one program."""
     offsets = dict.fromkeys(MEMBERS, 8)
-    made = [OwnerProgram(MapNumbers(3, 4, 5, 6), offsets) for _ in range(4)]
-    programs = [made[0].created(), made[1].released(), made[2].used(4, False), made[3].used(6, True)]
+    made = [OwnerProgram(MapNumbers(3, 4, 5, 6, 7), offsets) for _ in range(5)]
+    programs = [
+        made[0].created(),
+        made[1].released(),
+        made[2].used(4, False),
+        made[3].used(6, True),
+        made[4].connects(),
+    ]
     assert all(0 < len(program) // 8 < 1000 for program in programs)
 
 
 def test_a_socket_of_another_shape_is_refused() -> None:
     with pytest.raises(DatapathError, match="struct sock_common is larger"):
-        OwnerProgram(MapNumbers(3, 4, 5, 6), dict.fromkeys(MEMBERS, 400)).released()
+        OwnerProgram(MapNumbers(3, 4, 5, 6, 7), dict.fromkeys(MEMBERS, 400)).released()
