@@ -103,7 +103,7 @@ def _plain(text: str, case: PathCase) -> Line:
         return _hosts_line(words, case)
     if "*" in text.partition("?")[0]:
         return Line(refused=WILDCARD)
-    if "://" not in text and (text[0] in "&?=-_~^:;,+" or "^" in text or _OPTIONS.search(text)):
+    if "://" not in text and (text[0] in "&?=-~^:;,+" or "^" in text or _OPTIONS.search(text)):
         return Line(refused=ANYWHERE)
     return Line(_rows(text.removeprefix("."), case))
 
