@@ -39,13 +39,14 @@ def to_plist(prefilter: Prefilter) -> bytes:
     return plistlib.dumps({**_parameters(prefilter), "data": prefilter.data}, fmt=plistlib.FMT_BINARY)
 
 
-def to_json(prefilter: Prefilter) -> str:
-    """JSON with the same keys, the data in base64, and the tag and the name of the hash besides."""
+def to_json(prefilter: Prefilter, *, has_data: bool = True) -> str:
+    """JSON with the same keys, the data in base64, and the tag and the name of the hash besides.
+
+    Without data it is what goes beside a raw file (`raw_parameters`).
+    """
     _refuse_beta(prefilter)
-    data = base64.b64encode(prefilter.data).decode()
-    return (
-        json.dumps({**_parameters(prefilter), "tag": prefilter.tag, "hash": str(prefilter.hash), "data": data}) + "\n"
-    )
+    data = {"data": base64.b64encode(prefilter.data).decode()} if has_data else {}
+    return json.dumps({**_parameters(prefilter), "tag": prefilter.tag, "hash": str(prefilter.hash), **data}) + "\n"
 
 
 def to_raw(prefilter: Prefilter) -> bytes:
@@ -80,12 +81,20 @@ def read_prefilter(source: str | Path | bytes) -> Prefilter:
     A property list with the beta's keys is taken to be made with the beta's hash; `diagnose` makes sure. Raises
     PrefilterError for bytes that are none of these, and OSError for a file that cannot be read.
     """
+    if not isinstance(source, bytes) and raw_parameters(Path(source)).exists():
+        beside = _json_mapping(_contents(raw_parameters(Path(source))))
+        return _from_mapping({**beside, "data": _contents(Path(source))})
     data = source if isinstance(source, bytes) else _contents(Path(source))
     if data.startswith(_CACHE_MAGIC.to_bytes(8, "little")):
         return read_device_cache(data)
     if data.lstrip()[:1] == b"{":
         return _from_mapping(_json_mapping(data))
     return _from_mapping(_plist_mapping(data))
+
+
+def raw_parameters(path: Path) -> Path:
+    """The file beside a raw one that holds its three numbers."""
+    return path.with_name(f"{path.name}.parameters.json")
 
 
 def _contents(path: Path) -> bytes:
