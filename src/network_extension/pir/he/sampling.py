@@ -34,7 +34,8 @@ def error_polynomial(degree: int, random: RandomBytes) -> npt.NDArray[np.int32]:
     """`degree` coefficients: heads of 21 coins less heads of 21 others, so -21 … 21 with deviation 3.24."""
     draws = np.frombuffer(random(8 * degree), "<u8")
     first, second = draws & _ERROR_BITS, (draws >> _SECOND_HALF) & _ERROR_BITS
-    return np.bitwise_count(first).astype(np.int32) - np.bitwise_count(second).astype(np.int32)
+    errors: npt.NDArray[np.int32] = np.bitwise_count(first).astype(np.int32) - np.bitwise_count(second).astype(np.int32)
+    return errors
 
 
 @compiled
