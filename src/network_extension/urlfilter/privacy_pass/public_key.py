@@ -1,4 +1,4 @@
-"""Public keys of issuers as bytes: SubjectPublicKeyInfo with the id of RSASSA-PSS (RFC 9578 §8.2.2, specification §1.4).
+"""Public keys of issuers as bytes: SubjectPublicKeyInfo with the id of RSASSA-PSS (RFC 9578; specification §1.4).
 
 Hash identifiers have no NULL parameters and there is no trailer field, 342 bytes in all. A key's id is the SHA-256 of
 these bytes, so they must be the same everywhere; `cryptography` writes a key as plain rsaEncryption, and its id would
@@ -42,7 +42,7 @@ def decode_public_key(data: bytes) -> RSAPublicKey:
     """The key of 342 bytes. `MalformedMessage`: any other bytes; there is one encoding."""
     if len(data) != SPKI_SIZE or not data.startswith(_HEAD) or not data.endswith(_TAIL):
         raise MalformedMessage(
-            f"issuer key: {len(data)} bytes that are no RSASSA-PSS key of 2048 bits with SHA-384; ask the issuer's operator"
+            f"issuer key: {len(data)} bytes that are no RSASSA-PSS key of 2048 bits with SHA-384; ask its operator"
         )
     modulus = int.from_bytes(data[len(_HEAD) : -len(_TAIL)], "big")
     try:
