@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from .dimensions import Dimensions, KeyCompression, ceil_log2, galois_elements
 from .errors import ParameterError, SerializationError
@@ -136,7 +137,7 @@ class KeywordClient:
         parsed = he_pb2.SerializedSecretKey()
         try:
             parsed.ParseFromString(secret)
-        except ValueError:
+        except DecodeError:
             raise SerializationError("secret key: these bytes are none; make new keys") from None
         identifier = evaluation_key_hash(self.key_configuration)
         return ClientKeys(parse_secret_key(self._context, parsed), evaluation_key, identifier)
