@@ -4,21 +4,25 @@ The named groups that matched become one string, `name=value name=value`; that i
 match is case-insensitive. A group that took no part in the match is left out.
 
 An expression is an app's, but URLs are anybody's: with a backtracking matcher an expression such as `(a+)+b` makes a
-URL of forty letters take hours. `regular_expression` walks all states side by side instead, so time is the length of
-the URL times the size of the expression, whatever either says. What needs backtracking (references back, look-around,
-atomic and possessive parts) is refused by name.
+URL of forty letters take hours. RE2 matches in time that is linear in the URL, and its memory is bounded. What needs
+backtracking (references back, look-around, atomic and possessive parts) it refuses.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import ConfigurationError
-from .regular_expression import ExpressionError, Program, compile_expression, search
 from .url_parsing import UnusableURL, parse_url
 
+LONGEST_PATTERN = 1024
 LONGEST_SUBJECT = 8192
 """Characters of a URL that are matched; a longer one is refused."""
+_MEMORY = 1 << 20
+"""Bytes that RE2 may use for an expression and its states."""
+_GROUP_NAME = re.compile(r"[A-Za-z0-9]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +33,36 @@ class ParsingExpression:
     """
 
     pattern: str
-    _program: Program | None = None
 
     def __post_init__(self) -> None:
-        try:
-            program = compile_expression(self.pattern)
-        except ExpressionError as error:
-            raise ConfigurationError(f"regular expression for URL parsing: {error}") from error
-        if not program.groups:
+        groups = self._compiled().groupindex
+        if not groups:
             raise ConfigurationError(
                 "regular expression for URL parsing without a named group: only what a group such as (?<host>[^/]+)"
                 " takes is tested"
             )
-        object.__setattr__(self, "_program", program)
+        for name in groups:
+            if not _GROUP_NAME.fullmatch(name):
+                raise ConfigurationError(
+                    f"regular expression for URL parsing with a group named {name}: ASCII letters and digits are"
+                    " allowed in a name"
+                )
+
+    def _compiled(self) -> Any:
+        """Compiled; RE2 keeps what was compiled lately."""
+        import re2
+
+        if len(self.pattern) > LONGEST_PATTERN:
+            raise ConfigurationError(f"regular expression for URL parsing longer than {LONGEST_PATTERN} characters")
+        options = re2.Options()
+        options.case_sensitive, options.log_errors, options.max_mem = False, False, _MEMORY
+        try:
+            return re2.compile(self.pattern, options)
+        except (re2.error, UnicodeEncodeError) as error:
+            raise ConfigurationError(
+                f"regular expression for URL parsing: {_reason(error)}; what needs backtracking, such as look-around"
+                " and references back, is not taken"
+            ) from error
 
     def candidates(self, url: str) -> tuple[str, ...]:
         """The string that a device tests; none where the expression does not match. Raises UnusableURL."""
@@ -53,8 +74,16 @@ class ParsingExpression:
         subject = f"{parts.scheme}://{parts.host}{port}{parts.path}{query}{fragment}"
         if len(subject) > LONGEST_SUBJECT:
             raise UnusableURL(f"it is longer than the {LONGEST_SUBJECT} characters that an expression is matched with")
-        assert self._program is not None  # __post_init__ set it
-        found = search(self._program, subject)
-        if not found:
+        compiled = self._compiled()
+        match = compiled.search(subject)
+        if match is None:
             return ()
-        return (" ".join(f"{name}={value}" for name, value in found.items()),)
+        names = sorted(compiled.groupindex, key=compiled.groupindex.get)  # in the order of the expression
+        return (" ".join(f"{name}={match[name]}" for name in names if match[name] is not None),)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return "it cannot be written in UTF-8"
+    text = error.args[0] if error.args else b""
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)

@@ -1,15 +1,12 @@
-"""What an app may set from system 27 on: the examples of the documentation, and expressions held against Python's."""
+"""What an app may set from system 27 on: the documentation's examples, and expressions that no URL can make slow."""
 
 from __future__ import annotations
 
-import re
-
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from network_extension.errors import ConfigurationError
-from network_extension.urlfilter.regular_expression import ExpressionError, compile_expression, search
 from network_extension.urlfilter.url_forms import candidates
 from network_extension.urlfilter.url_parsing import UnusableURL
 from network_extension.urlfilter.url_parsing_27 import DomainOptions, ParsingConfiguration, PathOptions, QueryOptions
@@ -97,22 +94,16 @@ def test_a_group_without_a_part_in_the_match_is_left_out() -> None:
     ("pattern", "reason"),
     [
         ("https://[^/]+", "without a named group"),
-        ("(?<host", "no group"),
+        ("(?<host", "invalid named capture"),
         ("(?<ho_st>a)", "ASCII letters"),
-        ("(?<a>x)(?<a>y)", "two groups"),
         ("(?=a)(?<h>b)", "look-around"),
-        (r"(?<h>a)\1", "backtracking"),
-        ("(?<h>a", "not closed"),
-        ("(?<h>a))", "not opened"),
-        ("[a", "not closed"),
-        ("[z-a]", "backwards"),
-        ("*", "nothing stands before"),
-        ("a++", "possessive"),
-        ("^*", "repeated"),
-        ("a{3,2}", "backwards"),
-        ("a{2000}", "beyond"),
-        ("((a{1000}){1000})", "steps"),
-        ("(" * 60 + ")" * 60, "deeper"),
+        (r"(?<h>a)\1", "references back"),
+        ("(?<h>a", "missing"),
+        ("[a", "missing"),
+        ("*", "repetition"),
+        ("(?<h>a{2000})", "repetition"),
+        ("(?<h>((a{100}){100}){100})", "repetition|large"),
+        ("(?<h>\ud800)", "UTF-8"),
         ("a" * 2000, "longer"),
     ],
 )
@@ -121,10 +112,10 @@ def test_patterns_that_are_refused(pattern: str, reason: str) -> None:
         ParsingExpression(pattern)
 
 
-@pytest.mark.parametrize("pattern", ["(?<h>(a+)+b)", "(?<h>(a|a)*b)", "(?<h>(a*)*(a*)*(a*)*b)", "(?<h>(.*.*.*)*b)"])
+@pytest.mark.parametrize("pattern", ["(?<h>(a+)+b)", "(?<h>(a|a)*b)", "(?<h>(a*)*(a*)*(a*)*b)", "(?<h>(.*.*.*)*;b)"])
 def test_expressions_that_ruin_a_backtracking_matcher_are_done_in_time(pattern: str) -> None:
-    # Python's own matcher takes 2^40 steps for the first of them; this test would meet pytest's time limit.
-    assert search(compile_expression(pattern), "a" * 400) is None
+    # Python's own matcher takes 2^4000 steps for the first of them; this test would meet pytest's time limit.
+    assert ParsingExpression(pattern).candidates(f"https://x.example/{'a' * 4000}") == ()
 
 
 def test_a_url_too_long_for_an_expression_is_refused() -> None:
@@ -132,40 +123,10 @@ def test_a_url_too_long_for_an_expression_is_refused() -> None:
         ParsingExpression("(?<h>.)").candidates("https://example.com/" + "a" * 9000)
 
 
-ATOM = st.sampled_from(["a", "b", "c", ".", "[ab]", "[^a]", "[a-c]", r"\w", r"\d", "A", r"\.", "[b-]", "1"])
-PLACE = st.sampled_from(["^", "$", r"\b", r"\B"])
-REPEAT = st.sampled_from(["", "", "", "*", "+", "?", "*?", "+?", "??", "{2}", "{1,2}", "{0,2}?", "{1,}"])
-
-
-def _patterns(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    group = st.sampled_from(["(", "(?:", "(?<NAME>"])
-    return st.one_of(
-        st.builds(lambda left, right: left + right, inner, inner),
-        st.builds(lambda left, right: f"{left}|{right}", inner, inner),
-        st.builds(lambda opened, body, repeat: f"{opened}{body}){repeat}", group, inner, REPEAT),
-    )
-
-
-PATTERN = st.recursive(st.builds(str.__add__, ATOM, REPEAT) | PLACE, _patterns, max_leaves=6)
-
-
-@given(PATTERN, st.text("abcAB1.", min_size=1, max_size=8))
-def test_matches_are_those_of_pythons_matcher(pattern: str, text: str) -> None:
-    names = iter(f"g{number}" for number in range(100))
-    pattern = re.sub("NAME", lambda _: next(names), pattern)
-    expected = re.search(pattern.replace("(?<", "(?P<"), text, re.IGNORECASE | re.ASCII)
-    found = search(compile_expression(pattern), text)
-    assert (found is None) == (expected is None)
-    # A loop around what may be empty leaves its groups differently in every matcher; the match itself is the same.
-    assume(not re.search(r"\)(\*|\+|\{)", pattern))
-    if expected is not None:
-        assert found == {name: value for name, value in expected.groupdict().items() if value is not None}
-
-
 @given(st.text("()[]{}?*+|^$\\<>:=!abn-,19", max_size=30))
-def test_fuzz_any_pattern_is_compiled_or_refused(pattern: str) -> None:
+def test_fuzz_any_pattern_is_taken_or_refused(pattern: str) -> None:
     try:
-        program = compile_expression(pattern)
-    except ExpressionError:
+        expression = ParsingExpression(pattern)
+    except ConfigurationError:
         return
-    search(program, "https://example.com/ab?n=1")
+    assert len(expression.candidates("https://example.com/ab?n=1")) <= 1
