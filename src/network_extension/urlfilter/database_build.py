@@ -16,10 +16,12 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..pir.errors import PirError
 from .block_list import CompiledList, Progress, Refusal, compile_list
 from .block_list_lines import PathCase
 from .bloom import DEFAULT_TOLERANCE, build_prefilter_from_blocks, to_json, to_plist
@@ -45,7 +47,7 @@ from .database_build_rows import (
     row_blocks,
 )
 from .database_build_shard import BIN, NATIVE, PARAMS, ShardFiles, ShardProcessor, ShardTask, process_into
-from .storage import storage_errors, write_whole
+from .storage import StorageError, storage_errors, write_whole
 
 DEFAULT_RETENTION = 86_400
 """Seconds that rows which went stay in the database: devices' default interval of fetching prefilters."""
@@ -90,16 +92,28 @@ def build(
     """Bring the database in `directory` up to date with `lists`; the manifest of the version that is now current.
 
     Nothing is written when nothing changed. `now` is in seconds since 1970. `remote` processes shards elsewhere.
-    Raises ListError and BuildError for what cannot be meant, PirError for rows that do not fit, StorageError for what a
-    disk does not do; a later call goes on where this one stopped.
+    Raises ListError for what is no list, BuildError for what cannot be meant and for rows that do not fit, StorageError
+    for what a disk does not do; a later call goes on where this one stopped.
     """
     path = Path(directory)
-    with storage_errors("cannot build the database", path):
+    with storage_errors("cannot build the database", path), _pir_errors(path):
         folder = BuildDirectory(path)
         with folder.locked():
             each = _Build(folder, [Path(name) for name in lists], options or BuildOptions(), now, random)
             each.report = progress or _report_nothing
             return each.run(on_refusal, process, remote)
+
+
+@contextmanager
+def _pir_errors(path: Path) -> Iterator[None]:
+    """What `pir`, which knows nothing of this package's errors, has to say."""
+    try:
+        yield
+    except PirError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError):
+            raise StorageError(f"cannot build the database: {error}", cause.errno or 0) from error
+        raise BuildError(f"cannot build the database in {path}: {error}") from error
 
 
 def _report_nothing(what: str, done: int, total: int) -> None:
@@ -312,9 +326,10 @@ class _Build:
         if previous is None or index >= previous.shard_count:
             return False
         entry = previous.shards[index]
-        if entry.content_sha256 != plan.contents[index]:
-            return False
         old = self._folder.version(previous.version)
+        files = [old / f"{previous.file_stem}-{index}{suffix}" for suffix in (BIN, PARAMS)]
+        if entry.content_sha256 != plan.contents[index] or not _is_sound(files, entry):
+            return False
         for suffix in (BIN, PARAMS, NATIVE):
             source = old / f"{previous.file_stem}-{index}{suffix}"
             if suffix != NATIVE or source.exists():
@@ -371,6 +386,17 @@ class _Build:
             bin_bytes=record["bin_bytes"],
             params_sha256=record["params_sha256"],
         )
+
+
+def _is_sound(files: list[Path], entry: ShardEntry) -> bool:
+    """Whether the files of an earlier version are what its manifest says: damage is not handed on."""
+    for path, expected in zip(files, (entry.bin_sha256, entry.params_sha256), strict=True):
+        if not path.exists():
+            return False
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                return False
+    return True
 
 
 __all__ = [

@@ -16,7 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from network_extension.cli.urlfilter_build import main
+from network_extension.pir.errors import DatabaseError
 from network_extension.pir.hashing import keyword_hash
+from network_extension.pir.replacing import replacing
 from network_extension.pir.shard import Shard
 from network_extension.urlfilter.bloom import read_prefilter
 from network_extension.urlfilter.database_build import BuildError, BuildOptions, Manifest, build, current_version
@@ -172,6 +174,28 @@ def test_a_full_disk_is_named_and_the_next_build_goes_on_there(write: Write, tmp
     _, processor = built(write(ROWS), tmp_path / "db")
     assert full.indices == [0, 1] and processor.indices == [2, 3]
     assert database_rows(tmp_path / "db") == set(ROWS)
+
+
+def test_what_processing_says_of_rows_and_disks_is_said_with_the_folder(write: Write, tmp_path: Path) -> None:
+    def too_full(task: ShardTask, directory: Path, name: str) -> None:
+        raise DatabaseError("shard: 9 rows find no place")
+
+    def no_room(task: ShardTask, directory: Path, name: str) -> None:
+        with replacing(Path("/dev/full/urls-0.bin")):
+            raise AssertionError("a device is no folder")
+
+    with pytest.raises(BuildError, match=r"/db: shard: 9 rows find no place"):
+        build([write(ROWS)], tmp_path / "db", FOUR, now=NOW, process=too_full)
+    with pytest.raises(StorageError, match=r"/dev/full/urls-0.bin: Not a directory"):
+        build([write(ROWS)], tmp_path / "db", FOUR, now=NOW, process=no_room)
+
+
+def test_a_shard_that_was_damaged_is_not_handed_on(write: Write, tmp_path: Path) -> None:
+    built(write(ROWS), tmp_path / "db")
+    (tmp_path / "db/versions/1/urls-1.bin").write_bytes(b"short")
+    (tmp_path / "db/versions/1/urls-3.params.txtpb").unlink()
+    _, processor = built(write([*reversed(ROWS)]), tmp_path / "db")
+    assert processor.indices == [1, 3] and database_rows(tmp_path / "db") == set(ROWS)
 
 
 def test_work_for_other_lists_is_not_gone_on_with(write: Write, tmp_path: Path) -> None:
