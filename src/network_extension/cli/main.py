@@ -18,6 +18,7 @@ netext: Apple's Network Extension framework on Linux
   netext ask                                              answer the firewall's questions, from any terminal
   netext explain 'curl → example.com:443'                 which provider and rule would decide, and why
   netext new KIND NAME                                    write a provider and its test to start from
+  netext urlfilter COMMAND                                Apple's URL filter: lists, database, service, client
   netext doctor                                           what this machine allows, and what is missing
 
 netext COMMAND --help says more. The documentation is in docs/ (make docs).
@@ -31,6 +32,7 @@ _COMMANDS = {
     "ask": "main",
     "explain": "main",
     "new": "main",
+    "urlfilter": "main",
 }
 """The module of each sub-command has its name; here is the function in it, which takes the words after the name."""
 
