@@ -106,7 +106,39 @@ def targets() -> dict[str, Target]:
         "sock_diag": (lambda data: ignore(sock_diag.parse_events(data)), ()),
         "wire": (lambda data: ignore(wire.decode(data)), (PeerError,)),
     }
-    return {name: guarded(parser, errors) for name, (parser, errors) in parsers.items()}
+    return {name: guarded(parser, errors) for name, (parser, errors) in (parsers | urlfilter_parsers()).items()}
+
+
+def urlfilter_parsers() -> dict[str, tuple[Target, tuple[type[BaseException], ...]]]:
+    """Those of the URL filter, with the errors that they may raise."""
+    from network_extension import ConfigurationError
+    from network_extension.pir import hash_bucket
+    from network_extension.pir.errors import PirError
+    from network_extension.urlfilter import block_list_lines, bloom, oblivious_http, privacy_pass, url_forms
+
+    def url(data: bytes) -> None:
+        for system in url_forms.SYSTEMS:
+            url_forms.candidates("https://" + data.decode("utf-8", "replace"), system)
+
+    def private_token(data: bytes) -> None:
+        privacy_pass.read_authorization("PrivateToken " + data.decode("latin-1"))
+
+    keys, oblivious = oblivious_http.GatewayKeys().renewed(0.0), (oblivious_http.ObliviousError,)
+    return {
+        "binary_request": (lambda data: ignore(oblivious_http.decode_request(data)), oblivious),
+        "binary_response": (lambda data: ignore(oblivious_http.decode_response(data)), oblivious),
+        "block_list": (lambda data: ignore(block_list_lines.read_line(data[:4096])), ()),
+        "gateway_keys": (lambda data: ignore(oblivious_http.decode_list(data)), oblivious),
+        "gateway_request": (lambda data: ignore(oblivious_http.open_request(keys, data)), oblivious),
+        "hash_bucket": (lambda data: ignore(hash_bucket.read_bucket(data)), (PirError,)),
+        "prefilter": (lambda data: ignore(bloom.read_prefilter(data)), (bloom.PrefilterError,)),
+        "private_token": (private_token, (privacy_pass.PrivacyPassError,)),
+        "token_challenge": (
+            lambda data: ignore(privacy_pass.TokenChallenge.from_bytes(data)),
+            (privacy_pass.PrivacyPassError,),
+        ),
+        "url": (url, (ConfigurationError,)),
+    }
 
 
 def ignore(result: object) -> None:
