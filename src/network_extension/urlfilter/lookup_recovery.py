@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum, Flag, auto
 from typing import NamedTuple
 
-MOST_AT_ONCE = 20
+MOST_AT_ONCE = 12
 """Recoveries without a pause in one lookup: more than one for each step and each thing that can be forgotten."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds. The first lost connection is tried again at once: a server that restarts has closed all idle ones."""

@@ -11,11 +11,10 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from .url_filter_errors import URLFilterError, URLFilterErrorCode
+from .url_forms import SYSTEMS, System
 
 LEAST_FETCH_INTERVAL, DEFAULT_FETCH_INTERVAL = 2700.0, 86_400.0
 """Seconds between two fetches of the prefilter (prefilterFetchInterval)."""
-SYSTEMS = ("26.0", "26.4", "27")
-"""The generations of systems, by how they make strings of URLs (§3.2)."""
 DEFAULT_IDENTIFIER = "netext"
 MOST_BYTES = 65_536
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,154}")
@@ -45,7 +44,7 @@ class URLFilterConfiguration:
     """The gateway whose keys requests are encrypted to; None asks the service directly, as development builds do."""
     oblivious_relay_url: str | None = None
     """The relay that requests go through; None gives them to the gateway itself. Only with a gateway."""
-    system: str = "26.4"
+    system: System = "26.4"
     """Whose strings of URLs are looked up: "26.0", "26.4" or "27"."""
 
     def __post_init__(self) -> None:

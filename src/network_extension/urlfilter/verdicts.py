@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from enum import Enum, IntEnum
 from typing import NamedTuple
 
-from .url_filter_errors import URLFilterError
+from ..errors import NetworkExtensionError
 
 
 class Verdict(IntEnum):
@@ -22,6 +22,8 @@ class Verdict(IntEnum):
 class StepName(Enum):
     """The steps from a URL to a verdict, in their order."""
 
+    FETCH = "fetch"
+    """Of the prefilter: not once for each URL, but once a day."""
     FORMS = "forms"
     PREFILTER = "prefilter"
     CACHE = "cache"
@@ -87,7 +89,7 @@ class VerdictReport(NamedTuple):
     steps: tuple[Step, ...] = ()
     matched: str | None = None
     """The string of the URL that the list has."""
-    error: URLFilterError | None = None
+    error: NetworkExtensionError | None = None
     """Why nothing could be found out. With `should_fail_closed` the verdict is DENY nevertheless."""
 
     @property

@@ -204,7 +204,7 @@ class Service:
 LOSSES = st.sampled_from([Forget.NOTHING, Forget.TOKENS, Forget.CONFIGURATION, Forget.UPLOAD, ~Forget.NOTHING])
 
 
-@given(st.dictionaries(st.integers(0, 12), LOSSES, max_size=6))
+@given(st.dictionaries(st.integers(0, 12), LOSSES, max_size=4))
 def test_a_service_that_restarts_between_any_two_steps_is_asked_with_success_and_without_a_pause(
     restarts: dict[int, Forget],
 ) -> None:
