@@ -1,0 +1,234 @@
+#!/usr/bin/env python3
+"""`make bench-urlfilter`: speed and size of the URL filter's back end, in one run, on one database.
+
+    bench/urlfilter.py [--quick] [--rounds N] [--json FILE]
+
+Each figure is a median. What is timed is shown to be right in the same run: the answer decrypts to the value of the row
+that was asked for, each token verifies. Apple's figures are those that its own server gave on a like machine (two
+cores); they are not measured here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from network_extension.pir.client import KeywordClient
+from network_extension.pir.he.serialization import parse_evaluation_key
+from network_extension.pir.processing import process_shard
+from network_extension.pir.processing_configuration import ProcessingConfiguration
+from network_extension.pir.service_configuration import pir_config
+from network_extension.pir.shard import Shard
+from network_extension.urlfilter import oblivious_http as oh
+from network_extension.urlfilter import privacy_pass as pp
+from network_extension.urlfilter.bloom import build_prefilter
+from network_extension.urlfilter.oblivious_http.gateway import Gateway
+from network_extension.urlfilter.oblivious_http.targets import call_application, in_process
+
+ROWS, QUICK_ROWS = 1_000_000, 50_000
+URLS, QUICK_URLS = 10_000_000, 200_000
+CLIENTS = 16
+
+
+class Figure(NamedTuple):
+    """One line of the table."""
+
+    name: str
+    value: float
+    unit: str
+    aim: str
+    note: str = ""
+
+
+def seconds(call: Callable[[], object], rounds: int) -> float:
+    """The median time of a call."""
+    times = []
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begun)
+    return median(times)
+
+
+def resident_mb() -> float:
+    """The most that this process has had resident, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def keyword(number: int) -> bytes:
+    """A row."""
+    return b"host%d.example/path/%d" % (number // 3, number)
+
+
+def database(folder: Path, count: int) -> list[Figure]:
+    """Build one shard. Compiled first on a small one, as after the first use of an installation."""
+    process_shard([b"a"], [b"1"], ProcessingConfiguration()).write(folder / "w.bin", folder / "w.params.txtpb")
+    keywords = [keyword(number) for number in range(count)]
+    begun = time.perf_counter()
+    made = process_shard(keywords, [b"1"] * count, ProcessingConfiguration())
+    made.write(folder / "urls-0.bin", folder / "urls-0.params.txtpb")
+    grid = made.parameters.dimensions
+    note = f"grid {grid.rows} x {grid.columns}, {resident_mb():.0f} MB resident"
+    return [Figure(f"build {count:,} rows", time.perf_counter() - begun, "s", "15 s, 1 GiB", note)]
+
+
+def lookups(folder: Path, count: int, rounds: int) -> list[Figure]:
+    """Server and client of the private lookup."""
+    shard = Shard.open(folder / "urls-0.bin", folder / "urls-0.params.txtpb")
+    client = KeywordClient(pir_config([shard.checked]))
+    keys = client.new_keys(os.urandom)
+    key = parse_evaluation_key(shard.context, keys.evaluation_key)
+    query = client.query(keyword(count // 2), keys, os.urandom)
+    answer = shard.answer(query.message, key)
+    assert client.value(query, keys, answer) == b"1"
+    absent = client.query(b"absent.example", keys, os.urandom)
+    assert client.value(absent, keys, shard.answer(absent.message, key)) is None
+
+    def client_side() -> None:
+        made = client.new_keys(os.urandom)
+        client.value(query, keys, answer)
+        client.query(b"host.example", made, os.urandom)
+
+    cores = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(cores) as pool:
+        begun = time.perf_counter()
+        for done in pool.map(lambda _: shard.answer(query.message, key), range(CLIENTS * rounds)):
+            assert len(done.replies) == len(answer.replies)
+        rate = CLIENTS * rounds / (time.perf_counter() - begun)
+    sizes = f"query {query.message.ByteSize() / 1000:.1f} kB, reply {answer.ByteSize() / 1000:.1f} kB"
+    return [
+        Figure("one query, 1 thread", seconds(lambda: shard.answer(query.message, key), rounds) * 1000, "ms", "150 ms",
+               f"Apple's server 288 to 438 ms for 1,000,000 rows; {sizes}"),
+        Figure("one query, 2 threads", seconds(lambda: shard.answer(query.message, key, 2), rounds) * 1000, "ms", "90 ms",
+               "Apple's server 180 to 228 ms"),
+        Figure(f"{CLIENTS} clients, {cores} cores", rate, "queries/s", "15/s", "the shard alone, without HTTP"),
+        Figure("client: keys, query, answer", seconds(client_side, rounds) * 1000, "ms", "100 ms",
+               f"evaluation key {keys.evaluation_key.ByteSize() / 1000:.0f} kB"),
+    ]  # fmt: skip
+
+
+def prefilter(count: int) -> list[Figure]:
+    """A Bloom filter at 0.1 %."""
+    build_prefilter(["a"], tolerance=0.001)
+    begun = time.perf_counter()
+    made = build_prefilter((keyword(number) for number in range(count)), tolerance=0.001)
+    spent = time.perf_counter() - begun
+    assert keyword(count - 1).decode() in made
+    return [
+        Figure(f"prefilter of {count:,} URLs", spent, "s", "20 s", "from a Python generator, which takes half of it")
+    ]
+
+
+def tokens(rounds: int) -> list[Figure]:
+    """Issued and verified on one core."""
+    keys = pp.IssuerKeys().renewed(["tier1"], 0.0)
+    claim = pp.TokenClaim.begin(pp.public_key(keys, "tier1", 1.0), "issuer.example", os.urandom)
+    request = claim.request.to_bytes()
+    token = claim.finish(pp.issue(keys, "tier1", request, 1.0))
+    issuing = seconds(lambda: [pp.issue(keys, "tier1", request, 1.0) for _ in range(100)], rounds) / 100
+    checking = seconds(lambda: [pp.check_token(keys, token, 1.0) for _ in range(1000)], rounds) / 1000
+    return [
+        Figure("tokens issued", 1 / issuing, "a second and core", "500/s"),
+        Figure("tokens verified", 1 / checking, "a second and core", "5,000/s"),
+    ]
+
+
+def oblivious(rounds: int) -> list[Figure]:
+    """Round trips through the gateway, without sockets: client's and gateway's work on one core."""
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    async def target(request: Request) -> Response:
+        return Response(await request.body())
+
+    keys = oh.GatewayKeys().renewed(0.0)
+    leads = in_process(Starlette(routes=[Route("/", target, methods=["POST"])]))
+    gateway = Gateway(lambda: keys, {"*": leads})
+    outer = Starlette(routes=[Route("/gateway", gateway.exchange, methods=["POST"]), Route("/keys", gateway.key_list)])
+
+    async def carrier(method: str, url: str, content_type: str, body: bytes) -> tuple[int, str, bytes]:
+        request = oh.BinaryRequest(method, "https", "gateway", url, (("content-type", content_type),), body)
+        answer = await call_application(outer, request)
+        return answer.status, dict(answer.headers).get("content-type", ""), answer.content
+
+    async def trips() -> None:
+        client = oh.ObliviousClient("/gateway", "/keys", carrier)
+        request = oh.BinaryRequest("POST", "https", "a.example", "/", (), b"content")
+        for _ in range(500):
+            assert (await client.exchange(request)).content == b"content"
+
+    spent = seconds(lambda: asyncio.run(trips()), rounds) / 500
+    return [
+        Figure("OHTTP round trips", 1 / spent, "a second and core", "2,000/s", "client and gateway, without sockets")
+    ]
+
+
+def start(folder: Path) -> list[Figure]:
+    """From the command to the line that says ready."""
+    configuration = {"users": [], "usecases": [{"name": "bench.url.filtering", "fileStem": "urls", "shardCount": 1}]}
+    path = folder / "service.json"
+    path.write_text(json.dumps(configuration))
+    words = [sys.executable, "-m", "network_extension", "urlfilter", "serve", str(path), "--listen", "127.0.0.1:0"]
+    times = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "ready" in line:
+                break
+        times.append(time.perf_counter() - begun)
+        process.terminate()
+        process.stderr.read()
+        process.wait()
+        process.stderr.close()
+    return [Figure("service start", median(times), "s", "3 s", "kernels compiled and cached")]
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="Speed and size of the URL filter's back end.")
+    parser.add_argument("--quick", action="store_true", help="small databases: for a look, not for figures")
+    parser.add_argument("--rounds", type=int, default=5, help="medians of so many (5)")
+    parser.add_argument("--json", metavar="FILE", help="the figures as JSON")
+    options = parser.parse_args()
+    count, urls = (QUICK_ROWS, QUICK_URLS) if options.quick else (ROWS, URLS)
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        parts: list[Callable[[], list[Figure]]] = [
+            lambda: database(folder, count),
+            lambda: lookups(folder, count, options.rounds),
+            lambda: tokens(options.rounds),
+            lambda: oblivious(options.rounds),
+            lambda: start(folder),
+            lambda: prefilter(urls),
+        ]
+        for part in parts:
+            for figure in part():
+                figures.append(figure)
+                text = f"{figure.value:,.2f}" if figure.value < 10 else f"{figure.value:,.0f}"
+                print(f"{figure.name:32} {text:>10} {figure.unit:18} aim {figure.aim:14} {figure.note}", flush=True)
+    if options.json:
+        Path(options.json).write_text(json.dumps([figure._asdict() for figure in figures], indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
