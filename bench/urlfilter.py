@@ -109,16 +109,17 @@ def lookups(folder: Path, count: int, rounds: int) -> list[Figure]:
         for done in pool.map(lambda _: shard.answer(query.message, key), range(CLIENTS * rounds)):
             assert len(done.replies) == len(answer.replies)
         rate = CLIENTS * rounds / (time.perf_counter() - begun)
+    one = seconds(lambda: shard.answer(query.message, key), rounds) * 1000
+    two = seconds(lambda: shard.answer(query.message, key, 2), rounds) * 1000
+    alone = seconds(client_side, rounds) * 1000
     sizes = f"query {query.message.ByteSize() / 1000:.1f} kB, reply {answer.ByteSize() / 1000:.1f} kB"
+    evaluation_key = f"evaluation key {keys.evaluation_key.ByteSize() / 1000:.0f} kB"
     return [
-        Figure("one query, 1 thread", seconds(lambda: shard.answer(query.message, key), rounds) * 1000, "ms", "150 ms",
-               f"Apple's server 288 to 438 ms for 1,000,000 rows; {sizes}"),
-        Figure("one query, 2 threads", seconds(lambda: shard.answer(query.message, key, 2), rounds) * 1000, "ms", "90 ms",
-               "Apple's server 180 to 228 ms"),
+        Figure("one query, 1 thread", one, "ms", "150 ms", f"Apple's server 288 to 438 ms for 1,000,000 rows; {sizes}"),
+        Figure("one query, 2 threads", two, "ms", "90 ms", "Apple's server 180 to 228 ms"),
         Figure(f"{CLIENTS} clients, {cores} cores", rate, "queries/s", "15/s", "the shard alone, without HTTP"),
-        Figure("client: keys, query, answer", seconds(client_side, rounds) * 1000, "ms", "100 ms",
-               f"evaluation key {keys.evaluation_key.ByteSize() / 1000:.0f} kB"),
-    ]  # fmt: skip
+        Figure("client: keys, query, answer", alone, "ms", "100 ms", evaluation_key),
+    ]
 
 
 def prefilter(count: int) -> list[Figure]:
