@@ -22,21 +22,12 @@ Apple's URL filter (NEURLFilter): the back end that devices ask, and the same fi
 
   parts of it alone
     bloom LIST -o FILE        a prefilter, as a property list, JSON or bare bits
-    gateway, relay            Oblivious HTTP in front of a service
 
 netext urlfilter COMMAND --help says more. docs/urlfilter/index.md goes through it in five minutes.
 """
 
-_COMMANDS = {
-    "bloom": ("urlfilter_bloom", ()),
-    "build": ("urlfilter_build", ()),
-    "serve": ("urlfilter_serve", ()),
-    "check": ("urlfilter_check", ()),
-    "forms": ("urlfilter_forms", ()),
-    "gateway": ("urlfilter_ohttp", ("gateway",)),
-    "relay": ("urlfilter_ohttp", ("relay",)),
-}
-"""The module of each command, and the words that its `main` is given before the rest."""
+_COMMANDS = ("bloom", "build", "serve", "check", "forms")
+"""Each has a module of its own, urlfilter_NAME, with a `main` that takes the words after the name."""
 EXTRA = "pip install 'network-extension[urlfilter]'"
 
 
@@ -57,9 +48,8 @@ def main(arguments: list[str]) -> int:
 
         print(f"netext urlfilter: {command}: no such command; netext urlfilter --help lists them", file=sys.stderr)
         return ExitCode.USAGE
-    module, words = _COMMANDS[command]
     try:
-        return int(import_module(f"{__package__}.{module}").main([*words, *rest]))
+        return int(import_module(f"{__package__}.urlfilter_{command}").main(rest))
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package == __package__.partition(".")[0]:

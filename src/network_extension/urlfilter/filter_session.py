@@ -129,8 +129,10 @@ class FilterSession:
     async def _maintain(self) -> None:
         while True:
             rest = min(self._next_fetch - self._clock(), MAINTENANCE)
+            # Not wait_for, which loses a cancellation that comes together with the event (CPython 3.11).
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), max(rest, 0.0))
+                async with asyncio.timeout(max(rest, 0.0)):
+                    await self._wake.wait()
             self._wake.clear()
             await self.do_what_is_due()
 
