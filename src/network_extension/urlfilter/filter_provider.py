@@ -66,13 +66,17 @@ class URLFilterProvider(FilterDataProvider):
         """Fetch the prefilter, and see whether the service can be asked. Raises NetworkExtensionError."""
         configuration, ca_file, self._logs_all = read_settings(dict(self.configuration))
         self._fails_closed = configuration.should_fail_closed
-        session = FilterSession(configuration, ca_file=ca_file, log=self._log_line)
+        session = self.make_session(configuration, ca_file)
         try:
             await session.start()
         except BaseException:
             await session.stop(StopReason.PROVIDER_FAILED)
             raise
         self._session = session
+
+    def make_session(self, configuration: URLFilterConfiguration, ca_file: str | None) -> FilterSession:
+        """The session that decides; a derived class may give it a control provider of its own."""
+        return FilterSession(configuration, ca_file=ca_file, log=self._log_line)
 
     async def stop_filter(self, reason: StopReason) -> None:
         """Let go of all connections."""
