@@ -82,6 +82,7 @@ async def _answer(
     service = Service(configuration, store, LookupEngine(), gate, settings=ServiceSettings(workers=options.workers))
     gateway = ServiceGateway(store, device_application(service), now)
     await gateway.open()
+    service.also_keep.append(gateway.open)
     app = application(service, *(() if options.no_gateway else gateway.routes))
     tls = TLSFiles(options.tls_cert, options.tls_key) if options.tls_cert else None
     await serve(service, app, listener, tls=tls, started=lambda: print(welcome, file=sys.stderr, flush=True))

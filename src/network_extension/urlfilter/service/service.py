@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -64,6 +64,8 @@ class Service:
         self.bodies = BodyReader(settings.body_bytes, settings.all_bodies_bytes, settings.body_seconds)
         self.is_ready = False
         """Whether requests are welcome: after `start`, until it is about to stop."""
+        self.also_keep: list[Callable[[], Awaitable[None]]] = []
+        """What else has keys to be made anew in time: called with the rest of the housekeeping."""
         self._loader = Loader(engine.open_version, lambda text: self.log.write("warning", level="warning", cause=text))
         self._reloading = asyncio.Lock()
         self._served_current: dict[Path, str] = {}
@@ -132,6 +134,8 @@ class Service:
                 self.metrics.expired.inc(await self.store.expire(self.clock()))
                 if self.needs_tokens:
                     await self.tokens.open(set(self.configuration.tiers.values()))
+                for keep in self.also_keep:
+                    await keep()
             except StoreUnavailable as error:
                 self.metrics.store_failures.inc()
                 self.log.write(
