@@ -17,6 +17,7 @@ from ..errors import ConfigurationError, NetworkExtensionError
 from .deciding import Decider, Lookups
 from .filter_session import FilterSession
 from .lookup_client import PATIENCE, seconds_since_boot
+from .lookup_recovery import Stage
 from .prefilter import Prefilter
 from .prefilter_diagnosis import SATURATED, diagnose
 from .url_filter_configuration import URLFilterConfiguration
@@ -146,6 +147,13 @@ def _about_prefilter(prefilter: Prefilter) -> Iterator[Finding]:
         )
 
 
+_STEPS_OF_STAGES: Mapping[str, StepName] = {
+    Stage.ISSUER.value: StepName.ISSUER,
+    Stage.TOKENS.value: StepName.TOKEN,
+    Stage.CONFIGURATION.value: StepName.CONFIGURATION,
+    Stage.KEY.value: StepName.KEY,
+    Stage.QUERY.value: StepName.QUERY,
+}
 _TOKEN_STEP = "is the user token (--token-file) one of the service's users, in the base64 form that it has there?"
 _NEXT_STEPS: Mapping[StepName, str] = {
     StepName.FETCH: "does the service serve a prefilter (GET /prefilter), or is --prefilter the right file?",
@@ -162,6 +170,8 @@ _NEXT_STEPS: Mapping[StepName, str] = {
 def _about_error(report: VerdictReport) -> Finding:
     fault = report.fault
     name = fault.name if fault is not None else StepName.VERDICT
+    if isinstance(report.error, LookupFailed):
+        name = _STEPS_OF_STAGES[report.error.stage]
     text = str(report.error)
     if isinstance(report.error, LookupFailed):
         text += (

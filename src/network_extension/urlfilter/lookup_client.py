@@ -149,7 +149,7 @@ class LookupClient:
             stage = _STAGES[need][0]
             if failure.outcome is Outcome.UNAUTHORIZED and self._issuer is None:
                 text = f"{failure}: the service takes tokens, and there is no user token to get some with"
-                raise LookupFailed(stage.value, text, is_permanent=True) from failure
+                raise LookupFailed(Stage.TOKENS.value, text, is_permanent=True) from failure
             answer = recovery.after(stage, failure.outcome, self._clock(), failure.retry_after)
             if isinstance(answer, GiveUp):
                 self._is_away = failure.outcome is Outcome.LOST

@@ -107,6 +107,12 @@ def test_a_filter_that_fails_open_hides_its_errors_and_the_check_does_not() -> N
     assert "--token-file" in finding.next_step
 
 
+def test_a_service_that_takes_tokens_and_a_filter_without_a_user() -> None:
+    client = lookup_client(FakeService(["blocked.example"]), tokens=False)
+    found = asyncio.run(check(Decider(client, Clock()), client, URL, "26.4"))
+    assert found.findings[0].step is StepName.TOKEN and "--token-file" in found.findings[0].next_step
+
+
 def test_a_filter_that_fails_closed() -> None:
     service = FakeService(["blocked.example"])
     service.next_answers["/config"] = [refused(404, "no such use case")]

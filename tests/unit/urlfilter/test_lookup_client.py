@@ -143,7 +143,7 @@ class TestWhatCannotHeal:
 
     def test_a_service_that_wants_tokens_of_a_client_without_a_user(self) -> None:
         error = self.failure(FakeService(), tokens=False)
-        assert error.stage == "config" and error.is_permanent
+        assert error.stage == "tokens" and error.is_permanent
 
     def test_a_web_page_in_place_of_a_service(self) -> None:
         service = FakeService()
