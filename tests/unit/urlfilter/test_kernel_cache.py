@@ -1,0 +1,56 @@
+"""A user who may write nowhere gets a folder for compiled kernels that nobody else may write to."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from network_extension.urlfilter import kernel_cache
+from network_extension.urlfilter.kernel_cache import ensure_kernel_cache
+
+NAME = "NUMBA_CACHE_DIR"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NAME, "")  # so that it is put back afterwards
+    monkeypatch.delenv(NAME)
+
+
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_cache, "_may_write", lambda folder: False)
+
+
+def test_who_may_write_to_the_package_needs_none(tmp_path: Path) -> None:
+    ensure_kernel_cache(tmp_path)
+    assert NAME not in os.environ
+
+
+def test_one_that_is_named_is_kept(monkeypatch: pytest.MonkeyPatch, nowhere: None, tmp_path: Path) -> None:
+    monkeypatch.setenv(NAME, "/elsewhere")
+    ensure_kernel_cache(temporary=str(tmp_path))
+    assert os.environ[NAME] == "/elsewhere"
+
+
+def test_a_folder_of_ones_own_which_is_found_again(nowhere: None, tmp_path: Path) -> None:
+    ensure_kernel_cache(temporary=str(tmp_path))
+    first = os.environ.pop(NAME)
+    assert stat.S_IMODE(os.stat(first).st_mode) == 0o700 and Path(first).parent == tmp_path
+    ensure_kernel_cache(temporary=str(tmp_path))
+    assert os.environ[NAME] == first
+
+
+@pytest.mark.parametrize("kind", ["a link", "open to others"])
+def test_one_that_somebody_else_may_have_made_is_not_used(nowhere: None, tmp_path: Path, kind: str) -> None:
+    taken = tmp_path / f"netext-kernels-{os.geteuid()}"
+    if kind == "a link":
+        taken.symlink_to(tmp_path)
+    else:
+        taken.mkdir()
+        taken.chmod(0o777)
+    ensure_kernel_cache(temporary=str(tmp_path))
+    assert os.environ[NAME] != str(taken)
