@@ -24,6 +24,7 @@ from ..errors import NetworkExtensionError
 from ..provider import StopReason
 from .control_provider import URLFilterControlProvider
 from .filter_session import FilterSession, Log, silent
+from .lookup_client import PATIENCE
 from .url_filter_configuration import DEFAULT_IDENTIFIER, URLFilterConfiguration
 from .url_filter_errors import URLFilterError, URLFilterErrorCode
 from .url_filter_status import Status, StatusEvent, status_after
@@ -43,16 +44,19 @@ class URLFilter:
         control_provider: URLFilterControlProvider | None = None,
         directory: Path | None = None,
         ca_file: str | None = None,
+        patience: float = PATIENCE,
         log: Log = silent,
     ) -> None:
         """`directory` holds the configurations ($XDG_CONFIG_HOME/netext/url-filter), `ca_file` is trusted in place of
-        the system's authorities, and `control_provider` used in place of the one that a configuration names.
+        the system's authorities, `control_provider` used in place of the one that a configuration names; `patience`
+        is the seconds that a lookup looks for an answer.
         """
         self.app_bundle_identifier = app_bundle_identifier
         self.last_disconnect_error: NetworkExtensionError | None = None
         """What stopped the filter last."""
         self._store = ConfigurationStore(app_bundle_identifier, directory)
         self._control, self._ca_file, self._log = control_provider, ca_file, log
+        self._patience = patience
         self._is_loaded, self._revision = False, ""
         self._stored: URLFilterConfiguration | None = None
         self._draft: URLFilterConfiguration | None = None
@@ -189,7 +193,9 @@ class URLFilter:
     async def _start(self, configuration: URLFilterConfiguration) -> None:
         self.last_disconnect_error = None
         self._become(StatusEvent.START)
-        session = FilterSession(configuration, self._control, ca_file=self._ca_file, log=self._log)
+        session = FilterSession(
+            configuration, self._control, ca_file=self._ca_file, patience=self._patience, log=self._log
+        )
         try:
             await session.start()
         except NetworkExtensionError as error:
