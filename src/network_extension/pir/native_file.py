@@ -13,12 +13,13 @@ import hashlib
 import struct
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from .errors import DatabaseError
 from .he.context import Context
-from .plaintext_file import Plaintexts, read_plaintexts
+from .plaintext_file import Plaintexts, check_count, read_plaintexts
 from .replacing import replacing
 
 SUFFIX = ".native"
@@ -37,10 +38,14 @@ def open_plaintexts(path: Path, context: Context, count: int) -> Plaintexts:
     mapped = _map(native, path, shape)
     if mapped is not None:
         return mapped
+    check_count(path, count)  # before there is room made for them
+    source = _source(path)
     plaintexts = np.zeros(shape, np.uint32)
     read_plaintexts(path, context, count, plaintexts)
+    if _source(path) != source:
+        raise DatabaseError(f"{path}: changed while it was read; open it again when it is whole")
     try:
-        write_native(path, plaintexts)
+        _write(path, plaintexts, source)
     except DatabaseError:  # a folder of somebody else's: this process keeps its own copy
         return plaintexts
     mapped = _map(native, path, shape)
@@ -48,13 +53,32 @@ def open_plaintexts(path: Path, context: Context, count: int) -> Plaintexts:
 
 
 def write_native(path: Path, plaintexts: Plaintexts) -> None:
-    """Write the file beside the `.bin` at `path`, which is there already. `DatabaseError`: the disk."""
+    """Write the file beside the `.bin` at `path`, which is there already and has these plaintexts.
+
+    `DatabaseError`: the disk.
+    """
+    _write(path, plaintexts, _source(path))
+
+
+class _Source(NamedTuple):
+    """Which `.bin` it was made from."""
+
+    size: int
+    modified: int
+    digest: bytes
+
+
+def _source(path: Path) -> _Source:
     try:
-        status, digest = path.stat(), _digest(path)
+        status = path.stat()
+        return _Source(status.st_size, status.st_mtime_ns, _digest(path))
     except OSError as error:
         raise DatabaseError(f"{path}: {error.strerror}; name a processed database") from error
+
+
+def _write(path: Path, plaintexts: Plaintexts, source: _Source) -> None:
     with replacing(path.with_name(path.name + SUFFIX)) as file:
-        head = _HEAD.pack(_MAGIC, status.st_size, status.st_mtime_ns, digest, plaintexts.shape[0])
+        head = _HEAD.pack(_MAGIC, *source, plaintexts.shape[0])
         file.write(head.ljust(_DATA, b"\0"))
         file.write(np.ascontiguousarray(plaintexts).data)
 

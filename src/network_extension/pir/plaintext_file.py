@@ -46,6 +46,19 @@ def write_plaintexts(path: Path, context: Context, plaintexts: Plaintexts) -> No
                 file.write(record.data if is_there else bytes((NIL,)))
 
 
+def check_count(path: Path, count: int) -> None:
+    """Raise `DatabaseError` unless the file may hold `count` plaintexts. Looks at its beginning and size only."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD.size)
+        size = path.stat().st_size
+    except OSError as error:
+        raise DatabaseError(f"{path}: {error.strerror}; name a processed database") from error
+    _check_head(path, head, size, count)
+    if size < _HEAD.size + count:
+        raise DatabaseError(f"{path}: ends before plaintext {size - _HEAD.size} of {count}; it was cut off")
+
+
 def read_plaintexts(path: Path, context: Context, count: int, target: Plaintexts) -> None:
     """Read the `count` plaintexts of a shard into `target`, (count, L, N) of zeros.
 
@@ -56,21 +69,25 @@ def read_plaintexts(path: Path, context: Context, count: int, target: Plaintexts
         data = np.fromfile(path, np.uint8)  # not mapped: Apple's tool writes over files that are in use
     except OSError as error:
         raise DatabaseError(f"{path}: {error.strerror}; name a processed database") from error
-    if data.size < _HEAD.size:
-        raise DatabaseError(f"{path}: {data.size} bytes are no database; process it again")
-    version, found = _HEAD.unpack(data[: _HEAD.size].tobytes())
-    if version != VERSION:
-        raise DatabaseError(f"{path}: version {version} of the format is unknown; process it again")
-    if found != count:
-        raise DatabaseError(
-            f"{path}: {found} plaintexts, and its parameters speak of {count}; they are not of one kind"
-        )
+    _check_head(path, data[: _HEAD.size].tobytes(), data.size, count)
     try:
         for first, last, at in _runs(path, data, count, size):
             records = data[at : at + (last - first) * (size + 1)].reshape(last - first, size + 1)
             unpack_plaintexts(context, records[:, 1:], target[first:last])
     except SerializationError as error:
         raise DatabaseError(f"{path}: {error}") from error
+
+
+def _check_head(path: Path, head: bytes, size: int, count: int) -> None:
+    if len(head) < _HEAD.size:
+        raise DatabaseError(f"{path}: {size} bytes are no database; process it again")
+    version, found = _HEAD.unpack(head)
+    if version != VERSION:
+        raise DatabaseError(f"{path}: version {version} of the format is unknown; process it again")
+    if found != count:
+        raise DatabaseError(
+            f"{path}: {found} plaintexts, and its parameters speak of {count}; they are not of one kind"
+        )
 
 
 def _runs(path: Path, data: npt.NDArray[np.uint8], count: int, size: int) -> Iterator[tuple[int, int, int]]:

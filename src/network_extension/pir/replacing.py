@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,9 +19,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Until then what was there stays, also over a crash; the bytes are on the disk before the name is theirs.
     `DatabaseError`: no space, no permission; nothing has changed.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # A name of its own also among threads, and among containers that share a folder.
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
-        with beside.open("wb") as file:
+        with beside.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

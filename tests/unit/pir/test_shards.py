@@ -6,15 +6,18 @@ import hashlib
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from network_extension.pir import native_file
 from network_extension.pir.client import ClientKeys, KeywordClient, Query
 from network_extension.pir.errors import DatabaseError, PirError
 from network_extension.pir.hashing import candidates, keyword_hash
 from network_extension.pir.he.serialization import parse_evaluation_key
 from network_extension.pir.keyword_database import read_database
 from network_extension.pir.native_file import SUFFIX
+from network_extension.pir.plaintext_file import read_plaintexts
 from network_extension.pir.processing import ProcessedShard, process_shard
 from network_extension.pir.processing_configuration import ProcessingConfiguration
 from network_extension.pir.proto import he_pb2, pir_pb2
@@ -172,6 +175,22 @@ class TestNativeFile:
         changed = shard(folder, "small", 0)
         assert hashlib.sha256((folder / f"small-0.bin{SUFFIX}").read_bytes()).digest() != before
         assert (changed.plaintexts == shard(folder, "small", 1).plaintexts).all()
+
+    def test_a_database_that_changes_while_it_is_read(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def changed(path: Path, *rest: Any) -> None:
+            read_plaintexts(path, *rest)
+            shutil.copy(folder / "small-1.bin", path)
+
+        monkeypatch.setattr(native_file, "read_plaintexts", changed)
+        with pytest.raises(DatabaseError, match="changed while it was read"):
+            shard(folder, "small", 0)
+        assert not (folder / f"small-0.bin{SUFFIX}").exists()
+
+    def test_no_room_is_made_for_what_is_not_there(self, folder: Path) -> None:
+        path = folder / "small-0.params.txtpb"
+        path.write_text(path.read_text().replace("dimensions: [2, 1]", "dimensions: [2048, 2048]"))
+        with pytest.raises(DatabaseError, match="4 plaintexts, and its parameters speak of 8388608"):
+            shard(folder, "small", 0)
 
     def test_a_copy_with_another_time_is_the_same(self, folder: Path) -> None:
         shard(folder, "small", 0)
