@@ -15,6 +15,7 @@ from network_extension.urlfilter.service.gateway_routes import ServiceGateway
 from network_extension.urlfilter.service.issuer_gate import IssuerGate
 from network_extension.urlfilter.service.refusals import Refusal
 from network_extension.urlfilter.stores import Store, open_store
+from network_extension.urlfilter.stores.sqlite_store import SQLiteStore
 
 NOW = 1_800_000_000.0
 
@@ -66,6 +67,35 @@ def test_a_key_that_another_instance_has_made_since_is_looked_up(tmp_path: Path)
         await one.redeem(pp.authorization(token))
 
     with_stores(tmp_path / "state.sqlite", work)
+
+
+def test_tokens_of_keys_that_never_were_cost_one_look_a_second(tmp_path: Path) -> None:
+    """Anybody can send them, and each look reads private keys for a tenth of a second."""
+
+    class Counting(SQLiteStore):
+        looks = 0
+
+        async def document(self, name: str) -> bytes | None:
+            Counting.looks += 1
+            return await super().document(name)
+
+    async def run() -> None:
+        now = NOW
+        store = Counting(tmp_path / "state.sqlite")
+        gate = IssuerGate(store, "issuer.example", lambda: now)
+        await gate.open({"tier1"})
+        before = Counting.looks
+        for second in range(1, 3):
+            forged = [pp.Token(bytes([n]) * 32, bytes(32), bytes([n]) * 32, bytes(256)) for n in range(50)]
+            refused = await asyncio.gather(
+                *(gate.redeem(pp.authorization(token)) for token in forged), return_exceptions=True
+            )
+            assert all(isinstance(error, Refusal) and error.status == 401 for error in refused)
+            assert Counting.looks == before + second
+            now += 1.0
+        await store.close()
+
+    asyncio.run(run())
 
 
 def test_gateways_share_a_key_and_renew_it(tmp_path: Path) -> None:

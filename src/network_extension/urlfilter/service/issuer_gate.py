@@ -11,6 +11,8 @@ from .key_documents import renewed_document
 from .refusals import Refusal, unauthorized
 
 DOCUMENT = "issuer-keys"
+LOOK_AGAIN = 1.0
+"""Seconds between two looks for other instances' keys: anybody can send tokens of keys that never were."""
 
 
 class IssuerGate:
@@ -20,9 +22,13 @@ class IssuerGate:
         self._store, self._clock = store, clock
         self._challenge = pp.TokenChallenge(issuer_name)
         self._keys = pp.IssuerKeys()
+        self._tiers: set[str] = set()
+        self._looking = asyncio.Lock()
+        self._looked_at = float("-inf")
 
     async def open(self, tiers: set[str]) -> None:
         """Have a key for each tier: those of the store, or new ones. Raises `StoreUnavailable`."""
+        self._tiers = tiers
 
         def renew(keys: pp.IssuerKeys) -> pp.IssuerKeys:
             return keys.renewed(sorted(tiers), self._clock())
@@ -36,10 +42,17 @@ class IssuerGate:
         try:
             token = pp.read_authorization(authorization)
             if self._keys.by_id(token.key_id) is None:  # another instance may have made it since
-                await self.open({key.tier for key in self._keys.keys})
+                await self._look_again()
             await pp.redeem(self._keys, token, self._store, self._clock())
         except pp.PrivacyPassError as error:
             raise self.challenged(unauthorized(str(error))) from None
+
+    async def _look_again(self) -> None:
+        async with self._looking:  # whoever comes meanwhile waits for this look, and needs none of its own
+            now = self._clock()
+            if abs(now - self._looked_at) >= LOOK_AGAIN:
+                await self.open(self._tiers)
+                self._looked_at = now
 
     def challenged(self, refusal: Refusal) -> Refusal:
         """The refusal, with the challenge that tells a client which token to get."""
