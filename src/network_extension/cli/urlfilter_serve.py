@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ..urlfilter.service.configuration import ServiceConfiguration
     from ..urlfilter.stores import Store
 
+STORE_VARIABLE = "NETEXT_URLFILTER_STORE"
 DESCRIPTION = """\
 Answer devices: private lookups, tokens (Privacy Pass) and Oblivious HTTP, on one port.
 
@@ -32,7 +34,11 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("source", metavar="DIR|FILE", help="of netext urlfilter build, or a service configuration")
     parser.add_argument("--listen", metavar="HOST:PORT", default="127.0.0.1:8080", help="(127.0.0.1:8080)")
-    parser.add_argument("--store", metavar="FILE|redis://…", help="where keys and spent tokens are kept (DIR/service)")
+    parser.add_argument(
+        "--store",
+        metavar="FILE|redis://…",
+        help=f"where keys and spent tokens are kept (DIR/service); one with a password goes into {STORE_VARIABLE}",
+    )
     parser.add_argument("--issuer-name", metavar="HOST", default="localhost", help="as tokens name it (localhost)")
     parser.add_argument("--tls-cert", metavar="FILE", type=Path, help="PEM; with it HTTPS, HTTP/2 by ALPN")
     parser.add_argument("--tls-key", metavar="FILE", type=Path, help="PEM")
@@ -42,6 +48,10 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if (options.tls_cert is None) != (options.tls_key is None):
         parser.error("--tls-cert and --tls-key go together")
+    if options.store and "@" in options.store.partition("://")[2]:
+        # Everybody on this machine can read the words of a command.
+        parser.error(f"--store holds a password: put it into the environment variable {STORE_VARIABLE}")
+    options.store = options.store or os.environ.get(STORE_VARIABLE)
     host, _, port = options.listen.rpartition(":")
     if not port.isdecimal() or int(port) > 65535:
         parser.error(f"--listen {options.listen}: HOST:PORT is wanted")
@@ -71,6 +81,7 @@ async def _answer(
 ) -> None:
     from ..urlfilter.service.application import application, device_application
     from ..urlfilter.service.event_log import now
+    from ..urlfilter.service.exchange import Exchanges
     from ..urlfilter.service.gateway_routes import ServiceGateway
     from ..urlfilter.service.issuer_gate import IssuerGate
     from ..urlfilter.service.lookup_engine import LookupEngine
@@ -81,9 +92,9 @@ async def _answer(
     gate = IssuerGate(store, options.issuer_name, now)
     service = Service(configuration, store, LookupEngine(), gate, settings=ServiceSettings(workers=options.workers))
     gateway = ServiceGateway(store, device_application(service), now)
-    await gateway.open()
     service.also_keep.append(gateway.open)
-    app = application(service, *(() if options.no_gateway else gateway.routes))
+    routes = () if options.no_gateway else gateway.routes(service.bodies, Exchanges(service.metrics, service.log))
+    app = application(service, *routes)
     tls = TLSFiles(options.tls_cert, options.tls_key) if options.tls_cert else None
     await serve(service, app, listener, tls=tls, started=lambda: print(welcome, file=sys.stderr, flush=True))
 

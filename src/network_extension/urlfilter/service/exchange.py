@@ -45,19 +45,25 @@ class Exchanges:
 
     def refuse(self, refusal: Refusal, route: str) -> Response:
         """The answer, in the form of Apple's service; and the line."""
-        self._log.write(
-            "refused",
-            level="error" if refusal.status >= 500 else "warning",
-            route=route,
-            status=refusal.status,
-            cause=refusal.cause,
-            next_step=refusal.next_step or None,
-            retry_after=refusal.retry_after,
-        )
+        self.note_refusal(route, refusal.status, refusal.cause, refusal.next_step, refusal.retry_after)
         headers = dict(refusal.headers)
         if refusal.retry_after is not None:
             headers["retry-after"] = str(refusal.retry_after)
         return JSONResponse({"error": {"message": refusal.message}}, refusal.status, headers)
+
+    def note_refusal(
+        self, route: str, status: int, cause: str, next_step: str = "", retry_after: int | None = None
+    ) -> None:
+        """The line of one request that was not served."""
+        self._log.write(
+            "refused",
+            level="error" if status >= 500 else "warning",
+            route=route,
+            status=status,
+            cause=cause,
+            next_step=next_step or None,
+            retry_after=retry_after,
+        )
 
     def _refusal(self, error: Exception) -> Refusal:
         if isinstance(error, Refusal):

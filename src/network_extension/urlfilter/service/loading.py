@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from ...errors import ConfigurationError
 from ...pir.errors import PirError
+from ..database_build_manifest import Manifest, current_version
 from .catalogue import Catalogue, Prefilter, ServedVersion
 from .configuration import BuiltUseCase, FileUseCase, ServiceConfiguration
 
@@ -72,8 +73,6 @@ class Loader:
         return opened
 
     def _open_built(self, directory: Path) -> ServedVersion:
-        from ..database_build import Manifest
-
         manifest = Manifest.read(directory)
         shards = _shards(directory / manifest.file_stem, manifest.shard_count)
         version = self._open(VersionFiles(manifest.usecase, f"version {manifest.version}", shards))
@@ -108,8 +107,6 @@ def _shards(stem: Path, count: int) -> tuple[tuple[Path, Path], ...]:
 
 def _built_versions(use_case: BuiltUseCase) -> Iterator[Path]:
     """The current version, then the others, newest first, as many as may be served."""
-    from ..database_build import current_version
-
     current = current_version(use_case.directory)
     yield current
     others = [entry for entry in current.parent.iterdir() if entry.name.isdecimal() and entry.name != current.name]

@@ -65,7 +65,7 @@ class Service:
         self.is_ready = False
         """Whether requests are welcome: after `start`, until it is about to stop."""
         self.also_keep: list[Callable[[], Awaitable[None]]] = []
-        """What else has keys to be made anew in time: called with the rest of the housekeeping."""
+        """What else has keys: called at the start, and with the rest of the housekeeping to make them anew in time."""
         self._loader = Loader(engine.open_version, lambda text: self.log.write("warning", level="warning", cause=text))
         self._reloading = asyncio.Lock()
         self._served_current: dict[Path, str] = {}
@@ -79,11 +79,13 @@ class Service:
     async def start(self) -> None:
         """Open databases and keys. Raises `ConfigurationError`, and `StoreUnavailable`."""
         began = monotonic()
-        self._note_current()
+        self._note_current(self.configuration)
         self.catalogue = await asyncio.to_thread(self._loader.load, self.configuration, Catalogue())
         await self.store.check()
         if self.needs_tokens:
             await self.tokens.open(set(self.configuration.tiers.values()))
+        for keep in self.also_keep:
+            await keep()
         self._count_versions()
         self.is_ready = True
         self.log.write("started", seconds=round(monotonic() - began, 3), versions=self._labels())
@@ -99,17 +101,18 @@ class Service:
                 configuration = self._with_same_users(
                     await asyncio.to_thread(read_configuration, self.configuration.source)
                 )
-                self._note_current()
+                self._note_current(configuration)
                 catalogue = await asyncio.to_thread(self._loader.load, configuration, self.catalogue)
                 if configuration.tiers:
                     await self.tokens.open(set(configuration.tiers.values()))
-            except NetworkExtensionError as error:
+            except Exception as error:
+                # Also a defect must not end a service that has a database to serve.
                 self.metrics.reloads.labels("failed").inc()
                 self.log.write(
                     "reload failed",
                     level="error",
-                    cause=str(error),
-                    next_step="serving goes on as before; send SIGHUP again",
+                    cause=_cause(error),
+                    next_step="serving goes on as before; mend the cause and send SIGHUP again",
                 )
                 return
             self.users = UserTokens(configuration.tiers)
@@ -136,10 +139,11 @@ class Service:
                     await self.tokens.open(set(self.configuration.tiers.values()))
                 for keep in self.also_keep:
                     await keep()
-            except StoreUnavailable as error:
-                self.metrics.store_failures.inc()
+            except Exception as error:
+                if isinstance(error, StoreUnavailable):
+                    self.metrics.store_failures.inc()
                 self.log.write(
-                    "housekeeping failed", level="warning", cause=str(error), next_step="none: it is tried again"
+                    "housekeeping failed", level="warning", cause=_cause(error), next_step="none: it is tried again"
                 )
 
     async def stop(self) -> None:
@@ -155,9 +159,9 @@ class Service:
             return replace(configuration, tiers=self.configuration.tiers)
         return configuration
 
-    def _note_current(self) -> None:
+    def _note_current(self, configuration: ServiceConfiguration) -> None:
         """Before loading: a switch during it is seen by the next look."""
-        built = [item for item in self.configuration.use_cases if isinstance(item, BuiltUseCase)]
+        built = [item for item in configuration.use_cases if isinstance(item, BuiltUseCase)]
         self._served_current = {item.directory: _target(item.directory) for item in built}
 
     def _labels(self) -> list[str]:
@@ -182,6 +186,11 @@ class Service:
         watch("key_cache_hits", "Lookups whose key was in memory.", lambda: self.keys.hits)
         watch("key_cache_misses", "Lookups whose key was read from the store.", lambda: self.keys.misses)
         watch("ready", "1 when requests are served.", lambda: self.is_ready)
+
+
+def _cause(error: Exception) -> str:
+    """For the log; an error that is none of ours is named by its type as well."""
+    return str(error) if isinstance(error, NetworkExtensionError) else f"{type(error).__name__}: {error}"
 
 
 def _target(directory: Path) -> str:

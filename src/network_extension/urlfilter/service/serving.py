@@ -73,6 +73,8 @@ async def serve(
     ready. Raises what `Service.start` raises.
     """
     loop = asyncio.get_running_loop()
+    # What is loaded now is the newest; without this a reload that comes so early would end the process.
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
     with listener:
         try:
             await service.start()
