@@ -20,10 +20,13 @@ LARGEST_CONTENT = 16 << 20
 LARGEST_FIELDS = 1 << 16
 MOST_FIELDS = 256
 MOST_INFORMATIONAL = 16
+MOST_PIECES = 1 << 14
+"""Of an indeterminate-length content: pieces of one byte would keep the reader busy for seconds."""
 _KNOWN_REQUEST, _KNOWN_RESPONSE, _OPEN_REQUEST, _OPEN_RESPONSE = range(4)
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_VALUE = re.compile(r"([\x21-\x7e\x80-\xff]([\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
+"""No white space at the ends (RFC 9292 §3.6, RFC 9113 §8.2.1)."""
 _PATH = re.compile(r"[\x21-\x7e]*")
 _AUTHORITY = re.compile(r"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*")
 
@@ -157,10 +160,12 @@ class _Reader:
         if self._known:
             return self._take(self._bounded(self.integer(), LARGEST_CONTENT))
         content = bytearray()
-        while size := self.integer():
+        for _ in range(MOST_PIECES):
+            if not (size := self.integer()):
+                return bytes(content)
             content += self._take(size)
             self._bounded(len(content), LARGEST_CONTENT)
-        return bytes(content)
+        raise MalformedMessage(f"{self._what}: {MOST_PIECES} pieces of content or more")
 
     @property
     def _is_over(self) -> bool:
@@ -179,9 +184,14 @@ class _Reader:
         return size
 
 
+def is_authority(text: str) -> bool:
+    """Host, and port where there is one; or nothing. No user information."""
+    return bool(_AUTHORITY.fullmatch(text))
+
+
 def _is_control(method: str, scheme: str, authority: str, path: str) -> bool:
     are_tokens = _TOKEN.fullmatch(method) and _TOKEN.fullmatch(scheme)
-    return bool(are_tokens and _AUTHORITY.fullmatch(authority) and _PATH.fullmatch(path))
+    return bool(are_tokens and is_authority(authority) and _PATH.fullmatch(path))
 
 
 def _encode_rest(headers: Fields, content: bytes, trailers: Fields, known_length: bool) -> bytes:
@@ -213,4 +223,5 @@ __all__ = [
     "decode_response",
     "encode_request",
     "encode_response",
+    "is_authority",
 ]

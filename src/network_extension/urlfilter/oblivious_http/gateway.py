@@ -11,14 +11,15 @@ import asyncio
 import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from . import chunked, encapsulation
-from .binary_http import BinaryRequest, BinaryResponse, decode_request, encode_response
-from .errors import DecryptionFailed, ObliviousError, UnknownKey
+from .binary_http import BinaryRequest, BinaryResponse, decode_request, encode_response, is_authority
+from .errors import DecryptionFailed, MalformedMessage, ObliviousError, UnknownKey
 from .hpke import Aead
 from .key_configurations import KEYS_TYPE, GatewayKeys
 
@@ -30,23 +31,37 @@ LARGEST_BODY = (10 << 20) + (1 << 16)
 TARGET_SECONDS = 30.0
 HOP_BY_HOP = frozenset(
     ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer")
-    + ("transfer-encoding", "upgrade", "host", "content-length")
+    + ("transfer-encoding", "upgrade", "host", "content-length", "expect")
 )
-"""Fields of one connection (RFC 9110 §7.6.1), and those that are made anew from what the message says."""
+"""Fields of one connection (RFC 9110 §7.6.1), and those that are made anew from what the message says; nobody waits for
+the 100 that Expect asks for.
+"""
+_DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 KEY_PROBLEM = "https://iana.org/assignments/http-problem-types#ohttp-key"
 
 Random = Callable[[int], bytes]
 
 
 class Target(Protocol):
-    """Answers the requests of one origin. `OSError` and TimeoutError: it cannot be reached."""
+    """Answers the requests of one origin. `OSError` and TimeoutError: it cannot be reached. What else it raises is told
+    to the event loop's exception handler.
+    """
 
     async def __call__(self, request: BinaryRequest) -> BinaryResponse:
         """The answer."""
 
 
-class TooLarge(Exception):
-    """A body of more than `LARGEST_BODY` bytes."""
+class NotTaken(Exception):
+    """An outer request that is refused before anything is opened."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+    @property
+    def response(self) -> Response:
+        """The refusal."""
+        return Response(f"{self}\n", self.status)
 
 
 class Gateway:
@@ -61,20 +76,22 @@ class Gateway:
 
     async def exchange(self, request: Request) -> Response:
         """POST of an encapsulated request."""
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind not in (encapsulation.REQUEST_TYPE, chunked.REQUEST_TYPE):
-            return Response(f"content type {encapsulation.REQUEST_TYPE} is wanted\n", 415)
         try:
-            body = await read_body(request)
-        except TooLarge:
-            return Response(f"more than {LARGEST_BODY} bytes\n", 413)
+            kind, body = await read_sealed(request)
+        except NotTaken as refusal:
+            return refusal.response
         try:
             message, seal, answer_type = self._open(body, kind)
         except (UnknownKey, DecryptionFailed) as error:
             return problem(str(error))
         except ObliviousError as error:
             return Response(f"{error}\n", 400)
-        return Response(seal(encode_response(await self._answer(message))), media_type=answer_type)
+        answer = await self._answer(message)
+        try:
+            encoded = encode_response(answer)
+        except ValueError:
+            encoded = encode_response(plain(502, "the target's answer is none that HTTP allows"))
+        return Response(seal(encoded), media_type=answer_type)
 
     async def key_list(self, request: Request) -> Response:
         """GET of the key configurations."""
@@ -100,20 +117,42 @@ class Gateway:
     async def _answer(self, message: bytes) -> BinaryResponse:
         """What the target says, or why it is not asked: that goes back sealed, like any answer."""
         try:
-            request = decode_request(message)
+            request = _routed(decode_request(message))
         except ObliviousError as error:
             return plain(400, str(error))
-        target = self._targets.get(request.authority.lower()) or self._targets.get("*")
+        target = self._targets.get(request.authority) or self._targets.get("*")
         if target is None:
             return plain(403, "this gateway does not lead to that target; ask its operator to allow it")
+        if request.method == "CONNECT":
+            return plain(501, "no tunnel can be sealed in a message")
         try:
             async with asyncio.timeout(TARGET_SECONDS):
                 answer = await target(request)
         except TimeoutError:
             return plain(504, "the target did not answer in time")
         except OSError:
-            return plain(502, "the target cannot be reached")
+            return plain(502, "the target cannot be reached, or answers too much")
+        except Exception as error:  # the target's own fault, whatever it is: the client gets a sealed answer
+            report = {"message": "Oblivious HTTP: a target failed", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(report)
+            return plain(500, "the target failed")
         return BinaryResponse(answer.status, end_to_end(answer.headers), answer.content)
+
+
+def _routed(request: BinaryRequest) -> BinaryRequest:
+    """The request with the name of its target: Host's where there is no authority (RFC 9292 §3.4), in lower case and
+    without the scheme's own port. `MalformedMessage`.
+    """
+    hosts = [value for name, value in request.headers if name == "host"]
+    if len(hosts) > 1:
+        raise MalformedMessage("binary request: more than one Host")
+    named = request.authority or "".join(hosts)
+    if not is_authority(named):
+        raise MalformedMessage("binary request: its Host is none")
+    is_whole_server = request.method == "OPTIONS" and request.path == "*"
+    if "#" in request.path or not (request.path.startswith("/") or not request.path or is_whole_server):
+        raise MalformedMessage("binary request: its path does not begin with a slash, or has a fragment")
+    return replace(request, authority=named.lower().removesuffix(_DEFAULT_PORTS.get(request.scheme.lower(), "")))
 
 
 def _aead(body: bytes) -> Aead:
@@ -138,11 +177,17 @@ def problem(detail: str) -> Response:
     return Response(body, 400, media_type="application/problem+json")
 
 
-async def read_body(request: Request, most: int = LARGEST_BODY) -> bytes:
-    """The whole body. `TooLarge`."""
+async def read_sealed(request: Request, most: int = LARGEST_BODY) -> tuple[str, bytes]:
+    """The type and the whole body of a sealed request. `NotTaken`: of another type, too large, or broken off."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in (encapsulation.REQUEST_TYPE, chunked.REQUEST_TYPE):
+        raise NotTaken(415, f"content type {encapsulation.REQUEST_TYPE} is wanted")
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > most:
-            raise TooLarge
-    return bytes(body)
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > most:
+                raise NotTaken(413, f"more than {most} bytes")
+    except ClientDisconnect:
+        raise NotTaken(400, "the request was broken off") from None
+    return kind, bytes(body)

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import Response
 
-from . import chunked, encapsulation
-from .gateway import LARGEST_BODY, TooLarge, read_body
+from .gateway import NotTaken, read_sealed
+from .remote_answers import AnswerTooLarge, read_whole
 
 if TYPE_CHECKING:
     import aiohttp
 
-LARGEST_ANSWER = 17 << 20
-_TYPES = frozenset((encapsulation.REQUEST_TYPE, chunked.REQUEST_TYPE))
+_PASSED_BACK = ("content-type", "retry-after")
+"""Fields of the gateway's answer that the client needs: what it is, and when to ask again."""
 
 
 class Relay:
@@ -32,22 +32,20 @@ class Relay:
         """POST of an encapsulated request."""
         import aiohttp
 
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind not in _TYPES:
-            return Response(f"content type {encapsulation.REQUEST_TYPE} is wanted\n", 415)
         try:
-            body = await read_body(request)
-        except TooLarge:
-            return Response(f"more than {LARGEST_BODY} bytes\n", 413)
+            kind, body = await read_sealed(request)
+        except NotTaken as refusal:
+            return refusal.response
         try:
             async with self._session().post(
                 self._gateway_url, data=body, headers={"content-type": kind}, allow_redirects=False
             ) as answer:
-                content = await answer.content.read(LARGEST_ANSWER + 1)
-                if len(content) > LARGEST_ANSWER or not answer.content.at_eof():
-                    return Response("the gateway's answer is too large\n", 502)
-                return Response(content, answer.status, media_type=answer.headers.get("content-type"))
+                content = await read_whole(answer)
+                headers = {name: answer.headers[name] for name in _PASSED_BACK if name in answer.headers}
+                return Response(content, answer.status, headers)
         except TimeoutError:
             return Response("the gateway did not answer in time\n", 504)
+        except AnswerTooLarge:
+            return Response("the gateway's answer is too large\n", 502)
         except (aiohttp.ClientError, OSError):
             return Response("the gateway cannot be reached\n", 502)

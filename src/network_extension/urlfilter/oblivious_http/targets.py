@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from starlette.types import ASGIApp
 
-from .binary_http import BinaryRequest, BinaryResponse
-from .gateway import Target, end_to_end
+from ...errors import ConfigurationError
+from .binary_http import LARGEST_CONTENT, BinaryRequest, BinaryResponse
+from .gateway import Target, end_to_end, plain
+from .remote_answers import AnswerTooLarge, read_whole
 
 if TYPE_CHECKING:
     import aiohttp
 
-LARGEST_ANSWER = 16 << 20
+_NOT_ADDED = ("Accept", "Content-Type", "User-Agent")
+"""Fields that aiohttp would add: the target is to see what the client sealed."""
 
 
 def in_process(application: ASGIApp) -> Target:
@@ -26,32 +31,17 @@ def in_process(application: ASGIApp) -> Target:
 
 
 async def call_application(application: ASGIApp, request: BinaryRequest) -> BinaryResponse:
-    """Ask an ASGI application (HTTP, specification 3.0)."""
-    path, _, query = request.path.partition("?")
-    fields = [(name.encode(), value.encode("latin-1")) for name, value in end_to_end(request.headers)]
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "method": request.method,
-        "scheme": request.scheme,
-        "path": path or "/",
-        "raw_path": (path or "/").encode(),
-        "query_string": query.encode(),
-        "root_path": "",
-        "headers": [
-            *fields,
-            (b"host", request.authority.encode()),
-            (b"content-length", str(len(request.content)).encode()),
-        ],
-        "client": None,
-        "server": None,
-    }
+    """Ask an ASGI application (HTTP, specification 3.0). Raises what it raises, and `AnswerTooLarge`."""
     incoming = [{"type": "http.request", "body": request.content, "more_body": False}]
     status, headers, content = 500, list[tuple[str, str]](), bytearray()
+    is_answered = asyncio.Event()
 
     async def receive() -> dict[str, Any]:
-        return incoming.pop() if incoming else {"type": "http.disconnect"}
+        if incoming:
+            return incoming.pop()
+        # The client is there until it has its answer: told sooner, applications break off what they stream.
+        await is_answered.wait()
+        return {"type": "http.disconnect"}
 
     async def send(message: Mapping[str, Any]) -> None:
         nonlocal status
@@ -62,37 +52,72 @@ async def call_application(application: ASGIApp, request: BinaryRequest) -> Bina
             )
         elif message["type"] == "http.response.body":
             content.extend(message.get("body", b""))
+            if len(content) > LARGEST_CONTENT:
+                raise AnswerTooLarge(f"an answer of more than {LARGEST_CONTENT >> 20} MiB")
+            if not message.get("more_body", False):
+                is_answered.set()
 
     run: Callable[..., Awaitable[None]] = application
-    await run(scope, receive, send)
+    await run(_scope(request), receive, send)
     return BinaryResponse(status, tuple(headers), bytes(content))
+
+
+def _scope(request: BinaryRequest) -> dict[str, Any]:
+    path, _, query = request.path.partition("?")
+    fields = [(name.encode(), value.encode("latin-1")) for name, value in end_to_end(request.headers)]
+    host, length = request.authority.encode("latin-1"), str(len(request.content)).encode()
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": request.method,
+        "scheme": request.scheme,
+        "path": unquote(path) or "/",
+        "raw_path": (path or "/").encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [*fields, (b"host", host), (b"content-length", length)],
+        "client": None,
+        "server": None,
+    }
 
 
 def at_origin(origin: str, session: Callable[[], aiohttp.ClientSession]) -> Target:
     """A target that is asked over the network: `https://service.example`, whatever scheme the message has.
 
-    `session` gives the connections to use. Redirects are answers, and go back as such.
+    `session` gives the connections to use. Redirects are answers, and go back as such. `ConfigurationError`: `origin`
+    is more, or less, than scheme, host and port.
     """
+    origin = origin.rstrip("/")
+    parts = urlsplit(origin)
+    if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}" or "@" in parts.netloc:
+        raise ConfigurationError(f"target {origin}: an origin is wanted, such as https://service.example:8443")
 
     async def ask(request: BinaryRequest) -> BinaryResponse:
         import aiohttp
+        from yarl import URL
 
-        fields = [field for field in end_to_end(request.headers) if field[0] != "accept-encoding"]
+        path = request.path or "/"
+        if not path.startswith("/"):  # it would become a part of the host's name
+            return plain(400, "the path of a request to this target begins with a slash")
+        try:
+            fields = [(name, value.encode("latin-1").decode()) for name, value in end_to_end(request.headers)]
+        except UnicodeDecodeError:
+            return plain(400, "a field's value is neither ASCII nor UTF-8")
         try:
             async with session().request(
                 request.method,
-                origin.rstrip("/") + (request.path or "/"),
-                headers=fields,
+                URL(origin + path, encoded=True),
+                headers=[field for field in fields if field[0] != "accept-encoding"],
                 data=request.content or None,
+                skip_auto_headers=_NOT_ADDED,
                 allow_redirects=False,
             ) as response:
-                content = await response.content.read(LARGEST_ANSWER + 1)
-                if len(content) > LARGEST_ANSWER or not response.content.at_eof():
-                    raise OSError("the answer is too large")
+                content = await read_whole(response, LARGEST_CONTENT)
                 # What aiohttp has decompressed is not compressed any more.
-                kept = [(name.lower(), value) for name, value in response.headers.items()]
-                headers = tuple(field for field in kept if field[0] != "content-encoding")
-                return BinaryResponse(response.status, headers, content)
+                kept = [(name.decode("latin-1").lower(), value) for name, value in response.raw_headers]
+                headers = [(name, value.decode("latin-1")) for name, value in kept if name != "content-encoding"]
+                return BinaryResponse(response.status, tuple(headers), content)
         except aiohttp.ClientError as error:
             raise OSError(str(error)) from error
 
