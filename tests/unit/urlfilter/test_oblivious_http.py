@@ -343,6 +343,28 @@ class TestGateway:
         assert world.ask(ASK).status == 200
         assert world.asked == [gateway.KEYS_PATH, "/gateway", "/gateway", gateway.KEYS_PATH, "/gateway"]
 
+    def test_requests_of_the_same_time_fetch_the_keys_once(self) -> None:
+        """At the start, and when the gateway has rotated."""
+        world = World()
+
+        async def slowly(method: str, url: str, content_type: str, body: bytes) -> tuple[int, str, bytes]:
+            await asyncio.sleep(0)  # the others' turn
+            return await world.carry(method, url, content_type, body)
+
+        world.client = oh.ObliviousClient("/gateway", gateway.KEYS_PATH, slowly)
+
+        async def several() -> None:
+            answers = await asyncio.gather(*(world.client.exchange(ASK) for _ in range(8)))
+            assert [answer.status for answer in answers] == [200] * 8
+
+        async def before_and_after() -> None:
+            await several()
+            world.keys = oh.GatewayKeys().rotated(NOW).rotated(NOW)
+            await several()
+
+        asyncio.run(before_and_after())
+        assert world.asked.count(gateway.KEYS_PATH) == 2 and world.asked.count("/gateway") == 24
+
     def test_a_gateway_that_never_knows_the_key(self) -> None:
         world = World()
         assert world.ask(ASK).status == 200

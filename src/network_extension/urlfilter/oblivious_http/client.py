@@ -6,6 +6,7 @@ is sealed anew, at once, and once.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
@@ -29,7 +30,7 @@ class Carrier(Protocol):
 
 class ObliviousClient:
     """Asks by way of a relay. `keys_url` gives the gateway's key configurations; it must not be fetched by way of the
-    relay from one that tells each client another key.
+    relay from one that tells each client another key. A client belongs to one event loop.
     """
 
     def __init__(
@@ -41,23 +42,31 @@ class ObliviousClient:
     ) -> None:
         self._relay_url, self._keys_url, self._carrier, self._generate = relay_url, keys_url, carrier, generate
         self._configuration: KeyConfiguration | None = None
+        self._fetching = asyncio.Lock()
 
     async def exchange(self, request: BinaryRequest) -> BinaryResponse:
         """The target's answer. `ObliviousError`: relay or gateway refuse, or their answer is none."""
         # Padded, so that a relay learns little from lengths.
         plain = encode_request(request)
         message = plain + bytes(-len(plain) % _PADDED_TO)
-        for attempt in range(2):
-            if self._configuration is None:
-                self._configuration = await self._fetched()
-            sealed, context = seal_request(self._configuration, message, self._generate())
+        refused: KeyConfiguration | None = None
+        while True:
+            configuration = await self._present(refused)
+            sealed, context = seal_request(configuration, message, self._generate())
             status, kind, body = await self._carrier("POST", self._relay_url, REQUEST_TYPE, sealed)
-            if status == 200 and kind == RESPONSE_TYPE:
+            if status == 200 and kind.partition(";")[0].strip().lower() == RESPONSE_TYPE:
                 return decode_response(context.open(body))
-            if attempt or not (status == 400 and KEY_PROBLEM.encode() in body):
+            if refused is not None or not (status == 400 and KEY_PROBLEM.encode() in body):
                 raise ObliviousError(f"oblivious HTTP: the relay or gateway answers {status}; ask its operator")
-            self._configuration = None
-        raise AssertionError("the second attempt returns or raises")
+            refused = configuration
+
+    async def _present(self, refused: KeyConfiguration | None) -> KeyConfiguration:
+        """The key to use: another one than was refused. Requests of the same time fetch it once."""
+        async with self._fetching:
+            if self._configuration is None or self._configuration is refused:
+                self._configuration = None  # what is refused is not used again, should this not succeed
+                self._configuration = await self._fetched()
+            return self._configuration
 
     async def _fetched(self) -> KeyConfiguration:
         status, _, body = await self._carrier("GET", self._keys_url, KEYS_TYPE, b"")
