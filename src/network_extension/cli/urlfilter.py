@@ -22,11 +22,13 @@ Apple's URL filter (NEURLFilter): the back end that devices ask, and the same fi
 
   parts of it alone
     bloom LIST -o FILE        a prefilter, as a property list, JSON or bare bits
+    gateway --target ORIGIN   Oblivious HTTP before a service on another machine
+    relay --gateway URL       and what hides from that gateway who asks, for trying it out
 
 netext urlfilter COMMAND --help says more. docs/urlfilter/index.md goes through it in five minutes.
 """
 
-_COMMANDS = ("bloom", "build", "serve", "check", "forms")
+_COMMANDS = ("bloom", "build", "serve", "check", "forms", "gateway", "relay")
 """Each has a module of its own, urlfilter_NAME, with a `main` that takes the words after the name."""
 EXTRA = "pip install 'network-extension[urlfilter]'"
 

@@ -28,6 +28,8 @@ PATHS = ("/.well-known/ohttp-gateway", "/gateway")
 KEYS_PATH = "/ohttp-keys"
 LARGEST_BODY = (10 << 20) + (1 << 16)
 """10 MiB is what Apple's service takes, and what encloses it."""
+BODY_SECONDS = 30.0
+"""For a client to send its request."""
 TARGET_SECONDS = 30.0
 HOP_BY_HOP = frozenset(
     ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer")
@@ -65,8 +67,8 @@ class NotTaken(Exception):
 
 
 class Gateway:
-    """Opens, passes on, seals. `keys` gives the present keys; `targets` are by authority, in lower case; the authority
-    `*` is what answers for every other name, and for requests without one.
+    """Opens, passes on, seals. `keys` gives the present keys; `targets` are by their names as `authority_of` has them;
+    the one named `*` answers for every other name, and for requests without one.
     """
 
     def __init__(
@@ -152,7 +154,12 @@ def _routed(request: BinaryRequest) -> BinaryRequest:
     is_whole_server = request.method == "OPTIONS" and request.path == "*"
     if "#" in request.path or not (request.path.startswith("/") or not request.path or is_whole_server):
         raise MalformedMessage("binary request: its path does not begin with a slash, or has a fragment")
-    return replace(request, authority=named.lower().removesuffix(_DEFAULT_PORTS.get(request.scheme.lower(), "")))
+    return replace(request, authority=authority_of(named, request.scheme))
+
+
+def authority_of(name: str, scheme: str) -> str:
+    """A target's name as `Gateway` has it: in lower case, without the port that the scheme has anyway."""
+    return name.lower().removesuffix(_DEFAULT_PORTS.get(scheme.lower(), ""))
 
 
 def _aead(body: bytes) -> Aead:
@@ -178,16 +185,19 @@ def problem(detail: str) -> Response:
 
 
 async def read_sealed(request: Request, most: int = LARGEST_BODY) -> tuple[str, bytes]:
-    """The type and the whole body of a sealed request. `NotTaken`: of another type, too large, or broken off."""
+    """The type and the whole body of a sealed request. `NotTaken`: of another type, too large, too slow, broken off."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in (encapsulation.REQUEST_TYPE, chunked.REQUEST_TYPE):
         raise NotTaken(415, f"content type {encapsulation.REQUEST_TYPE} is wanted")
     body = bytearray()
     try:
-        async for piece in request.stream():
-            body += piece
-            if len(body) > most:
-                raise NotTaken(413, f"more than {most} bytes")
+        async with asyncio.timeout(BODY_SECONDS):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > most:
+                    raise NotTaken(413, f"more than {most} bytes")
+    except TimeoutError:
+        raise NotTaken(408, "the request did not come in time") from None
     except ClientDisconnect:
         raise NotTaken(400, "the request was broken off") from None
     return kind, bytes(body)

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from starlette.types import ASGIApp
 
 from ...errors import ConfigurationError
-from .binary_http import LARGEST_CONTENT, BinaryRequest, BinaryResponse
+from .binary_http import LARGEST_CONTENT, BinaryRequest, BinaryResponse, is_authority
 from .gateway import Target, end_to_end, plain
 from .remote_answers import AnswerTooLarge, read_whole
 
@@ -82,16 +82,23 @@ def _scope(request: BinaryRequest) -> dict[str, Any]:
     }
 
 
+def checked_origin(text: str) -> str:
+    """Scheme, host and port, without a slash at the end. `ConfigurationError`: it is more, or less."""
+    origin = text.rstrip("/")
+    parts = urlsplit(origin)
+    is_web = parts.scheme in ("http", "https") and parts.hostname
+    if not is_web or origin != f"{parts.scheme}://{parts.netloc}" or not is_authority(parts.netloc):
+        raise ConfigurationError(f"target {text}: an origin is wanted, such as https://service.example:8443")
+    return origin
+
+
 def at_origin(origin: str, session: Callable[[], aiohttp.ClientSession]) -> Target:
     """A target that is asked over the network: `https://service.example`, whatever scheme the message has.
 
     `session` gives the connections to use. Redirects are answers, and go back as such. `ConfigurationError`: `origin`
     is more, or less, than scheme, host and port.
     """
-    origin = origin.rstrip("/")
-    parts = urlsplit(origin)
-    if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}" or "@" in parts.netloc:
-        raise ConfigurationError(f"target {origin}: an origin is wanted, such as https://service.example:8443")
+    origin = checked_origin(origin)
 
     async def ask(request: BinaryRequest) -> BinaryResponse:
         import aiohttp

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from granian import net
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
@@ -22,7 +22,7 @@ from granian.server.embed import Server
 from starlette.types import ASGIApp
 
 from ...errors import ConfigurationError, NetworkExtensionError
-from .service import Service
+from .event_log import EventLog
 
 BACKLOG = 1024
 """Connections that wait to be accepted, and requests that are in this process at a time."""
@@ -37,6 +37,28 @@ class TLSFiles:
 
     certificate: Path
     key: Path
+
+
+class Served(Protocol):
+    """What is served: `Service`, or a part of it alone."""
+
+    is_ready: bool
+    log: EventLog
+
+    async def start(self) -> None:
+        """Before the first request."""
+
+    async def watch(self) -> None:
+        """Look for changes until it is cancelled, or return."""
+
+    async def keep_house(self) -> None:
+        """Housekeeping until it is cancelled, or return."""
+
+    async def reload(self) -> None:
+        """SIGHUP."""
+
+    async def stop(self) -> None:
+        """After the last request."""
 
 
 _SocketHolder: Any = net.SocketHolder  # type: ignore[attr-defined]  # granian's types leave its constructor out
@@ -67,10 +89,10 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 async def serve(
-    service: Service, app: ASGIApp, listener: socket.socket, *, tls: TLSFiles | None, started: Callable[[], None]
+    service: Served, app: ASGIApp, listener: socket.socket, *, tls: TLSFiles | None, started: Callable[[], None]
 ) -> None:
     """Start the service, answer until a signal says stop, and stop it. `started` is called once it listens and is
-    ready. Raises what `Service.start` raises.
+    ready. Raises what `start` raises.
     """
     loop = asyncio.get_running_loop()
     # What is loaded now is the newest; without this a reload that comes so early would end the process.
@@ -113,7 +135,7 @@ def _server(app: ASGIApp, listener: socket.socket, tls: TLSFiles | None) -> _Gra
     )
 
 
-def _stop(service: Service, server: _Granian, stopping: asyncio.Event) -> None:
+def _stop(service: Served, server: _Granian, stopping: asyncio.Event) -> None:
     if stopping.is_set():  # the second signal
         raise SystemExit(1)
     service.is_ready = False
@@ -123,7 +145,7 @@ def _stop(service: Service, server: _Granian, stopping: asyncio.Event) -> None:
     stop()
 
 
-def _reload(service: Service, tasks: asyncio.TaskGroup, reloads: set[asyncio.Task[None]]) -> None:
+def _reload(service: Served, tasks: asyncio.TaskGroup, reloads: set[asyncio.Task[None]]) -> None:
     task = tasks.create_task(service.reload())
     reloads.add(task)
     task.add_done_callback(reloads.discard)
