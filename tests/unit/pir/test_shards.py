@@ -199,6 +199,24 @@ class TestNativeFile:
         shard(folder, "small", 0)
         assert (folder / f"small-0.bin{SUFFIX}").stat().st_ino == inode
 
+    def test_another_database_of_the_same_size_and_time_is_noticed(self, folder: Path) -> None:
+        """As in layers of an image, or after rsync: times are copied, and shards of fixed buckets have one size."""
+        os.utime(folder / "urls-0.bin", (1, 1))
+        shard(folder, "urls", 0)
+        other = shutil.copy(folder / "urls-1.bin", folder / "other")
+        os.utime(other, (1, 1))
+        os.replace(other, folder / "urls-0.bin")
+        assert (shard(folder, "urls", 0).plaintexts == shard(folder, "urls", 1).plaintexts).all()
+
+    @pytest.mark.parametrize("at", [4096, 50_000, -1])
+    def test_a_flipped_bit_in_it_is_noticed(self, folder: Path, at: int) -> None:
+        good = shard(folder, "small", 0).plaintexts.copy()
+        native = folder / f"small-0.bin{SUFFIX}"
+        data = bytearray(native.read_bytes())
+        data[at] ^= 1
+        native.write_bytes(data)
+        assert (shard(folder, "small", 0).plaintexts == good).all()
+
     def test_a_damaged_one_is_made_again(self, folder: Path) -> None:
         good = shard(folder, "small", 0).plaintexts.copy()
         native = folder / f"small-0.bin{SUFFIX}"
