@@ -27,6 +27,8 @@ _LONGEST_LINE = 8 * (LONGEST_KEYWORD + LONGEST_VALUE)
 _ROWS_TAG = 0x0A  # field 1, length-delimited
 _FIELD = re.compile(rb'\s*(keyword|value)\s*:\s*(?:"((?:[^"\\\n]|\\.)*)"|\'((?:[^\'\\\n]|\\.)*)\')\s*[;,]?')
 _OPEN, _CLOSE = re.compile(rb"\s*rows\s*:?\s*\{"), re.compile(rb"\s*\}\s*[;,]?")
+_OPEN_LIST, _CLOSE_LIST = re.compile(rb"\s*rows\s*:?\s*\["), re.compile(rb"\s*\]\s*[;,]?")
+_OPEN_IN_LIST = re.compile(rb"\s*\{")
 _BLANK = re.compile(rb"\s*(#.*)?$")
 
 
@@ -74,13 +76,19 @@ def _binary_row(keyword: bytes, value: bytes) -> bytes:
 
 
 def _read_text(file: BinaryIO, name: str) -> Iterator[Row]:
-    """Rows of the text format: `rows { keyword: "…" value: "…" }`, in any arrangement over lines."""
+    """Rows of the text format, in any arrangement over lines: `rows { keyword: "…" value: "…" }`, or a list of them as
+    in Apple's sample, `rows: [{ keyword: "…", value: "…" }]` (§2.9).
+    """
     fields: dict[bytes, bytes] | None = None
+    is_list = False
     for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), 1):
         where, at = f"{name}:{number}", 0
         while not _BLANK.match(line, at):
-            if fields is None:
-                at = _skip(_OPEN, line, at, f"{where}: `rows {{` is wanted here; is this a keyword database?")
+            if fields is None and (bracket := (_CLOSE_LIST if is_list else _OPEN_LIST).match(line, at)) is not None:
+                at, is_list = bracket.end(), not is_list
+            elif fields is None:
+                opening = _OPEN_IN_LIST if is_list else _OPEN
+                at = _skip(opening, line, at, f"{where}: `rows {{` is wanted here; is this a keyword database?")
                 fields = {}
             elif (found := _FIELD.match(line, at)) is not None:
                 fields[found[1]] = _unescaped(found[2] if found[2] is not None else found[3], where)
@@ -91,8 +99,8 @@ def _read_text(file: BinaryIO, name: str) -> Iterator[Row]:
                 _check(keyword, value, where)
                 yield keyword, value
                 fields = None
-    if fields is not None:
-        raise DatabaseError(f"{name}: ends in the middle of a row; the file was cut off, make it again")
+    if fields is not None or is_list:
+        raise DatabaseError(f"{name}: ends in the middle of a row or of their list; the file was cut off, make it again")
 
 
 def _skip(pattern: re.Pattern[bytes], line: bytes, at: int, message: str) -> int:

@@ -47,18 +47,25 @@ def test_what_is_written_is_read(
     [
         'rows { keyword: "a" value: "1" } rows: { value: \'1\', keyword: "b"; }',
         '# a comment\n\nrows {\n\n keyword:"a"\n # another\n value: "1"\n}\nrows{keyword:"b" value:"1"}',
+        'rows: [{ keyword: "a", value: "1" }, { keyword: "b", value: "1" }]',
+        'rows: [\n  { keyword: "a", value: "1" },\n  { keyword: "b", value: "1" }\n]\n',
+        'rows [] rows [{ keyword: "a" value: "1" }] rows { keyword: "b" value: "1" }',
     ],
 )
 def test_other_arrangements(tmp_path: Path, text: str) -> None:
     path = tmp_path / "d.txtpb"
     path.write_text(text)
     assert list(read_database(path)) == [(b"a", b"1"), (b"b", b"1")]
+    whole = text_format.Parse(text, database_pb2.KeywordDatabase())
+    assert [(row.keyword, row.value) for row in whole.rows] == [(b"a", b"1"), (b"b", b"1")]
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
         (b'rows {\n keyword: "a"\n', "ends in the middle of a row"),
+        (b'rows: [{ keyword: "a" }', "ends in the middle of a row"),
+        (b'rows: [{ keyword: "a" }\n rows {', "d.txtpb:2: `rows {` is wanted"),
         (b"hello\n", "d.txtpb:1: `rows {` is wanted"),
         (b"rows {\n keyword: 5\n}", "d.txtpb:2: neither keyword"),
         (b'rows {\n keyword: "\xff"\n}', "d.txtpb:2: a text that is not UTF-8"),
