@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .cuckoo import ENTRY_OVERHEAD, Placement, place
+from .cuckoo import BUCKET_OVERHEAD, ENTRY_OVERHEAD, Placement, place
 from .dimensions import Dimensions, galois_elements
 from .errors import DatabaseError
 from .hash_bucket import LONGEST_VALUE, write_buckets
@@ -69,6 +69,11 @@ def process_shard(
     hashes = keyword_hashes(keywords)
     _refuse_repeated(hashes)
     bucket_size = configuration.bucket_size(longest)
+    if values and BUCKET_OVERHEAD + ENTRY_OVERHEAD + longest > bucket_size:
+        raise DatabaseError(
+            f"shard: row {int(sizes.argmax())} has a value of {longest} bytes, which no bucket of {bucket_size} holds;"
+            " raise maxSerializedBucketSize"
+        )
     placement, bucket_count = _placed(hashes, sizes, bucket_size, configuration, seed)
     entry_size = bucket_size if configuration.entries_have_fixed_size else int(placement.sizes.max())
     ends = np.cumsum(sizes, dtype=np.int64)

@@ -288,6 +288,11 @@ class TestOwnDatabases:
         with pytest.raises(DatabaseError, match="1000 rows find no place in 4 buckets"):
             process_shard(keywords, [b"1"] * 1000, ProcessingConfiguration(bucket_count=4))
 
+    def test_a_value_larger_than_a_bucket(self) -> None:
+        """No number of buckets helps, so none is tried."""
+        with pytest.raises(DatabaseError, match="row 1 has a value of 60 bytes, which no bucket of 64 holds"):
+            process_shard([b"a", b"b"], [b"1", bytes(60)], ProcessingConfiguration(max_bucket_size=64))
+
     def test_a_value_too_long(self) -> None:
         with pytest.raises(DatabaseError, match="row 1 has a value of 65536 bytes"):
             process_shard([b"a", b"b"], [b"", bytes(65536)], ProcessingConfiguration())
