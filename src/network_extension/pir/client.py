@@ -72,7 +72,7 @@ class KeywordClient:
         self._context = Context.of(self.encryption)
         self._tables = table_count(config.keyword_pir_params, config.batch_size)
         self._sharding = ShardingFunction.from_message(config.keyword_pir_params.sharding_function)
-        self._grids = _grids(config, self.encryption)
+        self._grids = _grids(config, self.encryption, self._tables)
         self.key_configuration = self._known_keys(config.evaluation_key_config_hash, key_configuration)
 
     @property
@@ -161,7 +161,7 @@ class KeywordClient:
         )
 
 
-def _grids(config: api_pb2.PIRConfig, encryption: EncryptionParameters) -> list[Dimensions]:
+def _grids(config: api_pb2.PIRConfig, encryption: EncryptionParameters, tables: int) -> list[Dimensions]:
     repeated = config.pir_shard_configs.repeated_shard_config
     shards = config.shard_configs or [repeated.shard_config]
     count = repeated.shard_count or len(config.shard_configs)
@@ -169,7 +169,7 @@ def _grids(config: api_pb2.PIRConfig, encryption: EncryptionParameters) -> list[
         raise ParameterError(f"configuration: {count} shards; 1 to {MOST_SHARDS} are supported")
     if repeated.shard_count and config.shard_configs:
         raise ParameterError("configuration: shards are described twice; fetch it again")
-    grids = [grid(shard.dimensions, shard.num_entries, shard.entry_size, encryption) for shard in shards]
+    grids = [grid(shard.dimensions, shard.num_entries, shard.entry_size, encryption, tables) for shard in shards]
     return grids * count if repeated.shard_count else grids
 
 

@@ -100,7 +100,9 @@ def _read_text(file: BinaryIO, name: str) -> Iterator[Row]:
                 yield keyword, value
                 fields = None
     if fields is not None or is_list:
-        raise DatabaseError(f"{name}: ends in the middle of a row or of their list; the file was cut off, make it again")
+        raise DatabaseError(
+            f"{name}: ends in the middle of a row or of their list; the file was cut off, make it again"
+        )
 
 
 def _skip(pattern: re.Pattern[bytes], line: bytes, at: int, message: str) -> int:

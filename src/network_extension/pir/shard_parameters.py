@@ -55,23 +55,28 @@ class ShardParameters:
         if message.encoding_entry_size:
             raise ParameterError("shard parameters: entries with their size encoded are not supported; process without")
         encryption = EncryptionParameters.from_message(message.encryption_parameters)
+        tables = table_count(message.keyword_pir_params, message.batch_size)
         return cls(
             message,
             encryption,
-            grid(message.dimensions, message.num_entries, message.entry_size, encryption),
-            table_count(message.keyword_pir_params, message.batch_size),
+            grid(message.dimensions, message.num_entries, message.entry_size, encryption, tables),
+            tables,
             ShardingFunction.from_message(message.keyword_pir_params.sharding_function),
         )
 
 
-def grid(sides: Iterable[int], entry_count: int, entry_size: int, encryption: EncryptionParameters) -> Dimensions:
-    """The grid that a message describes. `ParameterError`: it is none, or too large for one query ciphertext."""
+def grid(
+    sides: Iterable[int], entry_count: int, entry_size: int, encryption: EncryptionParameters, tables: int
+) -> Dimensions:
+    """The grid of each table that a message describes. `ParameterError`: it is none, or they are too large together for
+    a query of one ciphertext.
+    """
     numbers = tuple(sides)
     if len(numbers) != 2:
         raise ParameterError(f"shard parameters: {len(numbers)} dimensions; two are supported")
     if entry_size > LARGEST_ENTRY:
         raise ParameterError(f"shard parameters: entries of {entry_size} bytes; {LARGEST_ENTRY} are the most")
-    if sum(numbers) > encryption.degree:
+    if sum(numbers) * tables > encryption.degree:
         raise ParameterError(f"shard parameters: dimensions {numbers} are too large for one query; use more shards")
     return Dimensions(*numbers, entry_count, entry_size, encryption.bytes_per_plaintext)
 

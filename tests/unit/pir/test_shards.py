@@ -146,6 +146,7 @@ class TestApplesFiles:
             ("dimensions: [2, 1]", "dimensions: [1, 1]", "hold fewer"),
             ("dimensions: [2, 1]", "dimensions: [2]", "1 dimensions"),
             ("dimensions: [2, 1]", "dimensions: [9999, 1]", "too large for one query"),
+            ("dimensions: [2, 1]", "dimensions: [2048, 1]", "too large for one query"),
             ("num_hash_functions: 2", "num_hash_functions: 99", "99 hash functions"),
             ("plaintext_modulus: 17", "plaintext_modulus: 18", "no known set"),
             ("entry_size: 1024", "entry_size: 99999999", "entries of"),
@@ -188,8 +189,8 @@ class TestNativeFile:
 
     def test_no_room_is_made_for_what_is_not_there(self, folder: Path) -> None:
         path = folder / "small-0.params.txtpb"
-        path.write_text(path.read_text().replace("dimensions: [2, 1]", "dimensions: [2048, 2048]"))
-        with pytest.raises(DatabaseError, match="4 plaintexts, and its parameters speak of 8388608"):
+        path.write_text(path.read_text().replace("dimensions: [2, 1]", "dimensions: [1024, 1024]"))
+        with pytest.raises(DatabaseError, match="4 plaintexts, and its parameters speak of 2097152"):
             shard(folder, "small", 0)
 
     def test_a_copy_with_another_time_is_the_same(self, folder: Path) -> None:
