@@ -64,6 +64,7 @@ class _Direction:
 
     __slots__ = (
         "gate",
+        "has_marks",
         "source",
         "sink",
         "source_fd",
@@ -82,6 +83,7 @@ class _Direction:
     def __init__(self, source: socket.socket, sink: socket.socket) -> None:
         self.source, self.sink = source, sink
         self.source_fd, self.sink_fd = source.fileno(), sink.fileno()
+        self.has_marks = source.family != socket.AF_UNIX
         self.readable = self.writable = True
         self.at_end = self.ended = self.urgent = self.hung_up = False
         self.pipe: Pipe | None = None
@@ -201,6 +203,7 @@ class Relay:
         self.far_end = None
         out.sink, out.sink_fd = remote, remote.fileno()
         into.source, into.source_fd = remote, remote.fileno()
+        into.has_marks = remote.family != socket.AF_UNIX
         out.ended, out.at_end, out.readable, out.writable = False, False, True, True
         into.readable, into.hung_up = True, False
         self._reactor.register(into.source_fd, RELAY_EVENTS, self._remote_event)
@@ -292,7 +295,7 @@ class Relay:
     def _copy(self, way: _Direction) -> bool:
         """Receive and send, until there is so much that splicing is cheaper."""
         while way.readable and not way.ended:
-            if way.urgent and self._at_mark(way):
+            if way.has_marks and self._at_mark(way):
                 if way.rest:
                     return False
                 continue
@@ -417,9 +420,11 @@ class Relay:
                 raise
 
     def _at_mark(self, way: _Direction) -> bool:
-        """Pass an urgent byte on when the reader has come to it (RFC 6093); True when it was passed.
+        """Pass an urgent byte on when the reader has come to it (RFC 6093); True when it was passed, or is to come.
 
-        splice(2) stops in front of the mark and would stay there; a plain receive goes over it.
+        splice(2) stops in front of the mark and would stay there; a plain receive goes over it, and the byte is lost.
+        So this is asked before each of those, and not only after an urgent event: tcp_poll looks at urgent data first
+        and at the rest later, without the socket's lock, and may tell of a byte as ordinary that came in between.
         """
         mark = int.from_bytes(fcntl.ioctl(way.source_fd, SIOCATMARK, b"\0\0\0\0"), "little")
         if not mark:
@@ -427,6 +432,9 @@ class Relay:
         way.urgent = False
         try:
             byte = way.source.recv(1, socket.MSG_OOB)
+        except BlockingIOError:  # announced, and still on its way: its coming is an edge
+            way.readable = False
+            return True
         except OSError:  # the program reads urgent data in line, or it has gone by
             return False
         try:

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from network_extension.linux.pipes import F_SETPIPE_SZ, PIPE_SIZE, Pipe, PipePool
-from network_extension.linux.reactor import WRITE
+from network_extension.linux.reactor import READ, WRITE
 from network_extension.linux.sockets import reset_on_close
 from network_extension.linux.splice import SMALL, Relay, Tap
 
@@ -422,6 +422,18 @@ class TestUrgent:
         first.send(b"after")
         driver.until(lambda: second.read() == b"before after")
         assert (flow.relay.received if reverse else flow.relay.sent) == 13
+
+    @BOTH_WAYS
+    def test_it_is_told_of_as_ordinary(self, driver: Driver, flow: Flow, reverse: bool) -> None:
+        """tcp_poll(): the byte came between its look at urgent data and its look at the rest."""
+        first, second = flow.ends(reverse=reverse)
+        first.send(b"before")
+        driver.until(lambda: second.read() == b"before")
+        first.send(b"!", socket.MSG_OOB)
+        first.send(b"after")
+        (flow.relay._remote_event if reverse else flow.relay._program_event)(READ)
+        driver.until(lambda: second.urgent_byte() == b"!")
+        driver.until(lambda: second.read() == b"beforeafter")
 
     def test_it_keeps_its_place(self, driver: Driver, flow: Flow) -> None:
         """Read in line, the byte stands where it was sent."""
