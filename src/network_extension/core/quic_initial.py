@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from ..errors import PeerError
 from .client_hello import ClientHello, read_handshake
+from .variable_length import decode_integer
 
 VERSION_1, VERSION_2 = 0x00000001, 0x6B3343CF
 MAX_DATAGRAMS = 4
@@ -130,9 +131,9 @@ class InitialReader:
                 if self._keys is None:
                     raise NotQUICError("no Initial packet")
                 return
-            token, cursor = _varint(data, cursor)
+            token, cursor = decode_integer(data, cursor)
             cursor += token
-            length, cursor = _varint(data, cursor)
+            length, cursor = decode_integer(data, cursor)
             end = cursor + length
             if end > len(data):
                 raise NotQUICError("a packet that is longer than its datagram")
@@ -169,10 +170,10 @@ class InitialReader:
                 at += 1
             if at >= len(data):
                 return
-            kind, at = _varint(data, at)
+            kind, at = decode_integer(data, at)
             if kind == _CRYPTO:
-                offset, at = _varint(data, at)
-                length, at = _varint(data, at)
+                offset, at = decode_integer(data, at)
+                length, at = decode_integer(data, at)
                 self._piece(offset, data[at : at + length], length)
                 at += length
             elif kind in (_ACK, _ACK_ECN):
@@ -211,22 +212,13 @@ def _connection_id(data: bytes, at: int) -> tuple[bytes, int]:
     return data[at + 1 : end], end
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A variable-length integer (RFC 9000 §16), and where it ends. Raises IndexError where there is none."""
-    first = data[at]
-    size = 1 << (first >> 6)
-    if at + size > len(data):
-        raise IndexError(at)
-    return int.from_bytes(data[at : at + size], "big") & (1 << (size * 8 - 2)) - 1, at + size
-
-
 def _skip_ack(data: bytes, at: int, has_counts: bool) -> int:
-    _, at = _varint(data, at)
-    _, at = _varint(data, at)
-    ranges, at = _varint(data, at)
+    _, at = decode_integer(data, at)
+    _, at = decode_integer(data, at)
+    ranges, at = decode_integer(data, at)
     if ranges > MAX_FRAMES:
         raise NotQUICError(f"an acknowledgement of {ranges} ranges")
-    _, at = _varint(data, at)
+    _, at = decode_integer(data, at)
     for _ in range(2 * ranges + 3 * has_counts):
-        _, at = _varint(data, at)
+        _, at = decode_integer(data, at)
     return at

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .bloom_kernels import Bytes, Offsets, compiled
+from ..pir.he.compiled import compiled
+from .bloom_kernels import Bytes, Offsets
 
 _NEWLINE, _TAB, _RETURN, _SPACE = 10, 9, 13, 32
 _BANG, _HASH, _DASH, _DOT, _SLASH, _UNDERSCORE, _HAT, _BAR, _TILDE = 33, 35, 45, 46, 47, 95, 94, 124, 126

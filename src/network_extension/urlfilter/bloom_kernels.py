@@ -7,29 +7,20 @@ a mask, because numba widens what two 32-bit numbers give.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from ..pir.he.compiled import compiled
 
 Bytes = NDArray[np.uint8]
 Offsets = NDArray[np.int64]
 HashPairs = NDArray[np.uint32]
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _MASK = np.uint64(0xFFFFFFFF)
 _FNV_OFFSET, _FNV_PRIME = np.uint64(0x811C9DC5), np.uint64(0x01000193)
 _C1, _C2 = np.uint64(0xCC9E2D51), np.uint64(0x1B873593)
 _MIX_1, _MIX_2, _ADDED = np.uint64(0x85EBCA6B), np.uint64(0xC2B2AE35), np.uint64(0xE6546B64)
 _NEWLINE = 10
-
-
-def compiled(function: _Function) -> _Function:
-    """numba's compiler with this package's settings, and with the function's own type."""
-    return cast("_Function", numba.njit(cache=True, nogil=True)(function))
 
 
 @compiled

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..pir.replacing import PART, sync_folder
 from .database_build_manifest import NAME, BuildError, Manifest
-from .storage import sync_directory, write_whole
+from .storage import write_whole
 
 
 class BuildDirectory:
@@ -75,13 +76,13 @@ class BuildDirectory:
         write_whole(self.work / NAME, manifest.to_json().encode())
         for leftover in ("key", "plan.json"):
             (self.work / leftover).unlink(missing_ok=True)
-        for record in self.work.glob("*.record.json"):
-            record.unlink()
+        for leftover_file in (*self.work.glob("*.record.json"), *self.work.glob(f".*{PART}")):
+            leftover_file.unlink()
         target = self.version(manifest.version)
         if target.exists():  # unfinished, and so not ours: finished ones have smaller numbers
             shutil.rmtree(target)
         self.work.rename(target)
-        sync_directory(self._versions)
+        sync_folder(self._versions)
         self._point_at(manifest.version)
         for number in self._finished()[: -max(keep, 1)]:
             shutil.rmtree(self.version(number))
@@ -91,7 +92,7 @@ class BuildDirectory:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(os.path.join("versions", str(number)))
         temporary.replace(self.path / "current")
-        sync_directory(self.path)
+        sync_folder(self.path)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

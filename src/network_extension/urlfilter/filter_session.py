@@ -16,7 +16,6 @@ from ..errors import NetworkExtensionError
 from ..provider import StopReason
 from .control_provider import URLFilterControlProvider, control_provider_for
 from .deciding import Decider
-from .kernel_cache import ensure_kernel_cache
 from .lookup_client import PATIENCE, LookupClient, TokenSource, seconds_since_boot
 from .url_filter_configuration import URLFilterConfiguration
 from .url_filter_errors import LookupFailed, URLFilterError, URLFilterErrorCode
@@ -55,7 +54,6 @@ class FilterSession:
         """`control_provider` replaces the one that the configuration names, `ca_file` the system's authorities;
         `patience` is the seconds that a lookup looks for an answer.
         """
-        ensure_kernel_cache()
         self.configuration, self._clock, self._log = configuration, clock, log
         self._direct = DirectTransport(ca_file)
         self._transport = _transport_for(configuration, self._direct, ca_file)

@@ -20,13 +20,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from network_extension import ConfigurationError
+from network_extension.core.variable_length import decode_integer, encode_integer
 from network_extension.urlfilter import oblivious_http as oh
 from network_extension.urlfilter.oblivious_http import chunked, gateway, hpke
 from network_extension.urlfilter.oblivious_http.binary_http import MOST_PIECES
 from network_extension.urlfilter.oblivious_http.encapsulation import RESPONSE_TYPE, RequestContext
 from network_extension.urlfilter.oblivious_http.key_configurations import KEY_LIFETIME, KEY_OVERLAP
 from network_extension.urlfilter.oblivious_http.targets import call_application, in_process
-from network_extension.urlfilter.oblivious_http.variable_length import decode_integer, encode_integer
 
 NOW = 1_800_000_000.0
 KEYS = oh.GatewayKeys().renewed(NOW)

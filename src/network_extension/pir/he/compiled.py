@@ -15,9 +15,15 @@ Three rules keep kernels quick and right, because numba's integers are not Pytho
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
+
+from network_extension.pir.he.kernel_cache import folder_for_kernels
+
+if (_folder := folder_for_kernels()) is not None:
+    _config: Any = numba.config  # its attributes are made at run time
+    _config.CACHE_DIR = _folder
 
 P = ParamSpec("P")
 R = TypeVar("R")

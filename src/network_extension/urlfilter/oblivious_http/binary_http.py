@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from ...core.variable_length import decode_integer, encode_integer, sized
 from .errors import MalformedMessage
-from .variable_length import decode_integer, encode_integer, sized
 
 Fields = tuple[tuple[str, str], ...]
 """Names in lower case, and values, in order."""

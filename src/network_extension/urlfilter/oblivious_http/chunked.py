@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from ...core.variable_length import decode_integer, sized
 from .encapsulation import ResponseKeys, begin_opening, begin_request, response_nonce_size
 from .errors import DecryptionFailed, MalformedMessage
 from .hpke import NONCE_SIZE, TAG_SIZE, Aead, Context
 from .key_configurations import GatewayKeys, KeyConfiguration
-from .variable_length import decode_integer, sized
 
 REQUEST_TYPE, RESPONSE_TYPE = "message/ohttp-chunked-req", "message/ohttp-chunked-res"
 REQUEST_LABEL, RESPONSE_LABEL = b"message/bhttp chunked request", b"message/bhttp chunked response"

@@ -1,8 +1,8 @@
 """Where compiled kernels are kept, for a program whose user may write neither to this package nor to a home of its own.
 
-numba keeps them beside the source, else in the user's cache folder, and refuses to work where neither can be written: a
-provider that runs as `nobody` has such a user. It gets a folder of its own for temporary files, which nobody else can
-write to, so that nobody else's code is ever loaded from it.
+numba keeps them beside the source, else in the user's cache folder, and refuses to work where neither can be written. A
+provider that runs as `nobody` has such a user, and so has a service without a home. It gets a folder of its own for
+temporary files, which nobody else can write to, so that nobody else's code is ever loaded from it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from pathlib import Path
 _VARIABLE = "NUMBA_CACHE_DIR"
 
 
-def ensure_kernel_cache(package: Path = Path(__file__).parent.parent, temporary: str | None = None) -> None:
-    """Name a folder to numba if it would find none. To be called before numba is imported."""
-    if _VARIABLE in os.environ or _may_write(package / "pir") or _may_write(_user_cache()):
-        return
+def folder_for_kernels(package: Path = Path(__file__).parent, temporary: str | None = None) -> str | None:
+    """The folder to name to numba, which would find none; None: it finds one, or there is none."""
+    if _VARIABLE in os.environ or _may_write(package) or _may_write(_user_cache()):
+        return None
     folder = Path(temporary or tempfile.gettempdir()) / f"netext-kernels-{os.geteuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         folder = Path(tempfile.mkdtemp(prefix="netext-kernels-", dir=temporary))  # somebody else was there first
-    os.environ[_VARIABLE] = str(folder)
+    return str(folder)
 
 
 def _user_cache() -> Path:
