@@ -12,13 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from network_extension.cli.main import main
 from network_extension.urlfilter.filter_provider import read_token
 from network_extension.urlfilter.lookup_client import LookupClient
 from network_extension.urlfilter.token_issuance import IssuerAccount
 from network_extension.urlfilter.verdicts import StepLog
 from network_extension.urlfilter.web_exchange import DirectTransport, WebAnswer, WebRequest
-from tests.unit.urlfilter.test_service import LIST, USE_CASE, Server
+from tests.urlfilter_processes import USE_CASE, Server, build, serving
 
 pytestmark = pytest.mark.scenario
 STEPS = ("/token-key-for-user-token", "/issue", "/config", "/key", "/queries")
@@ -26,12 +25,8 @@ STEPS = ("/token-key-for-user-token", "/issue", "/config", "/key", "/queries")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("restarts")
-    (folder / "list.txt").write_text(LIST)
-    assert main(["urlfilter", "build", str(folder / "list.txt"), "-o", str(folder / "db")]) == 0
-    server = Server(folder / "db")
-    yield server
-    server.stop()
+    with serving(build(tmp_path_factory.mktemp("restarts"))) as server:
+        yield server
 
 
 class RestartingTransport(DirectTransport):

@@ -8,19 +8,15 @@ from collections.abc import Iterator
 import pytest
 
 from network_extension.cli.main import main
-from tests.unit.urlfilter.test_service import LIST, Server
+from tests.urlfilter_processes import Server, build, serving
 
 pytestmark = pytest.mark.scenario
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("gateway")
-    (folder / "list.txt").write_text(LIST)
-    assert main(["urlfilter", "build", str(folder / "list.txt"), "-o", str(folder / "db")]) == 0
-    server = Server(folder / "db")
-    yield server
-    server.stop()
+    with serving(build(tmp_path_factory.mktemp("gateway"))) as server:
+        yield server
 
 
 def check(capsys: pytest.CaptureFixture[str], server: Server, *words: str) -> tuple[int, dict[str, object]]:

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from network_extension.cli.main import main
-from tests.unit.urlfilter.command_processes import Command
-from tests.unit.urlfilter.test_service import LIST, Server
+from tests.urlfilter_processes import Command, Server, build, serving
 
 pytestmark = pytest.mark.scenario
 
@@ -22,12 +21,8 @@ def check(capsys: pytest.CaptureFixture[str], server: Server, *words: str) -> tu
 
 
 def test_a_lookup_through_relay_and_gateway(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "list.txt").write_text(LIST)
-    assert main(["urlfilter", "build", str(tmp_path / "list.txt"), "-o", str(tmp_path / "db")]) == 0
-    capsys.readouterr()
-    server = Server(tmp_path / "db", "--no-gateway")
     store = ["--store", str(tmp_path / "keys")]
-    try:
+    with serving(build(tmp_path), "--no-gateway") as server:
         with Command("gateway", "--target", f"http://127.0.0.1:{server.port}", *store) as gateway:
             with Command("relay", "--gateway", gateway.told["gateway"]) as relay:
                 way = ["--ohttp-gateway", gateway.told["gateway"], "--ohttp-relay", relay.told["relay"]]
@@ -38,5 +33,3 @@ def test_a_lookup_through_relay_and_gateway(tmp_path: Path, capsys: pytest.Captu
         with Command("gateway", "--target", "http://other.example", *store) as closed:
             status, said = check(capsys, server, "--ohttp-gateway", closed.told["gateway"])
             assert status == 21  # it leads elsewhere only: no open proxy
-    finally:
-        server.stop()

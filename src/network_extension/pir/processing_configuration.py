@@ -37,6 +37,7 @@ class ProcessingConfiguration:
     """Entries as large as a bucket may be, and not as the largest is: parameters stay the same when rows change."""
     uneven_dimensions: bool = True
     trials_per_shard: int = 1
+    """Rows that a shard is asked for after processing (`trials`)."""
 
     def __post_init__(self) -> None:
         parameters_named(self.rlwe_parameters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 from ..pir.native_file import SUFFIX
 from ..pir.processing import ProcessedShard, process_shard
 from ..pir.processing_configuration import ProcessingConfiguration
+from ..pir.trials import try_lookups
 from .database_build_plan import VALUE
 
 BIN, PARAMS = ".bin", ".params.txtpb"
@@ -45,15 +47,18 @@ ShardProcessor = Callable[[ShardTask, Path, str], None]
 
 
 def process_into(task: ShardTask, directory: Path, name: str) -> None:
-    """Process a shard and write its files, with the one that a service maps. Raises PirError: rows that do not fit, or
-    the disk.
+    """Process a shard and write its files, with the one that a service maps. Raises PirError: rows that do not fit,
+    rows that are not found again, or the disk.
     """
     _processed(task).write(directory / f"{name}{BIN}", directory / f"{name}{PARAMS}")
 
 
 def _processed(task: ShardTask) -> ProcessedShard:
     keywords = task.rows.split(b"\n")[:-1]
-    return process_shard(keywords, [VALUE] * len(keywords), ProcessingConfiguration.from_json(task.parameters))
+    values, configuration = [VALUE] * len(keywords), ProcessingConfiguration.from_json(task.parameters)
+    made = process_shard(keywords, values, configuration)
+    try_lookups(made, keywords, values, configuration.trials_per_shard, os.urandom)
+    return made
 
 
 def process_remotely(task: ShardTask) -> ShardFiles:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from ..errors import PeerError
+from .remote_answers import read_whole
 
 if TYPE_CHECKING:
     import aiohttp
@@ -88,7 +89,7 @@ class DirectTransport:
             async with self._open().request(
                 request.method, request.url, headers=request.headers, data=request.body or None, allow_redirects=False
             ) as response:
-                body = await _read(response)
+                body = await read_whole(response, MOST_ANSWER)
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return WebAnswer(response.status, headers, body)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
@@ -101,15 +102,6 @@ class DirectTransport:
             session, self._session = self._session, None
             await session.close()
             await asyncio.sleep(0)  # connections close with the next turn of the loop
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for piece in response.content.iter_any():
-        body += piece
-        if len(body) > MOST_ANSWER:
-            raise ValueError(f"an answer of more than {MOST_ANSWER >> 20} MiB")
-    return bytes(body)
 
 
 def _reason(error: BaseException) -> str:

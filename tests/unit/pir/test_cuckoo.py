@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from network_extension.pir.cuckoo import BUCKET_OVERHEAD, ENTRY_OVERHEAD, place
+from network_extension.pir.cuckoo import BUCKET_OVERHEAD, ENTRY_OVERHEAD, Placement, place
 from network_extension.pir.errors import SerializationError
 from network_extension.pir.hash_bucket import read_bucket, write_buckets
 from network_extension.pir.hashing import candidate_table, keyword_hashes
 
 
-def placed(count: int, sizes: list[int], buckets: int, bucket_size: int, seed: int = 1) -> object:
+def placed(count: int, sizes: list[int], buckets: int, bucket_size: int, seed: int = 1) -> Placement | None:
     hashes = keyword_hashes([b"%d" % number for number in range(count)])
     table = candidate_table(hashes.tolist(), buckets, 2)
     return place(table, np.array(sizes, np.int32), buckets, bucket_size, 100, seed)
@@ -43,7 +43,7 @@ def test_each_entry_lies_in_one_of_its_candidates(sizes: list[int], buckets: int
 def test_the_same_seed_gives_the_same_placement() -> None:
     first, second = (placed(900, [1] * 900, 5, 1024, seed=3) for _ in range(2))
     assert first is not None and second is not None
-    assert np.array_equal(first.counts, second.counts)  # type: ignore[attr-defined]
+    assert np.array_equal(first.counts, second.counts)
 
 
 def test_a_full_table_is_known_as_such() -> None:

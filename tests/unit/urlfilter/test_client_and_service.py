@@ -15,20 +15,15 @@ from network_extension.urlfilter.client import Status, URLFilter, Verdict
 from network_extension.urlfilter.filter_provider import read_token
 from network_extension.urlfilter.filter_session import FilterSession
 from network_extension.urlfilter.url_filter_configuration import URLFilterConfiguration
-
-from .test_service import LIST, Server
+from tests.urlfilter_processes import Server, build, serving
 
 BLOCKED, ALLOWED = "https://www.blocked.example/path?query", "https://allowed.example/"
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("client")
-    (folder / "list.txt").write_text(LIST)
-    assert main(["urlfilter", "build", str(folder / "list.txt"), "-o", str(folder / "db")]) == 0
-    server = Server(folder / "db")
-    yield server
-    server.stop()
+    with serving(build(tmp_path_factory.mktemp("client"))) as server:
+        yield server
 
 
 def configuration(server: Server, **settings: Any) -> URLFilterConfiguration:

@@ -21,8 +21,7 @@ from network_extension import ConfigurationError
 from network_extension.urlfilter import oblivious_http as oh
 from network_extension.urlfilter.oblivious_http.encapsulation import ClientContext
 from network_extension.urlfilter.oblivious_services import named_target
-
-from .command_processes import Command
+from tests.urlfilter_processes import Command
 
 
 class Target(ThreadingHTTPServer):

@@ -12,8 +12,8 @@ from starlette.routing import Route
 from network_extension.urlfilter import oblivious_http as oh
 from network_extension.urlfilter.oblivious_http import chunked, gateway
 from network_extension.urlfilter.oblivious_http.relay import Relay
-from network_extension.urlfilter.oblivious_http.remote_answers import LARGEST_ANSWER
 from network_extension.urlfilter.oblivious_http.targets import call_application
+from network_extension.urlfilter.remote_answers import LARGEST_ANSWER
 
 SEALED = b"sealed bytes"
 

@@ -5,17 +5,12 @@ private lookup's own client over HTTP, with tokens, directly and through Oblivio
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
 import os
-import re
 import signal
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -24,63 +19,9 @@ from network_extension.pir.proto import api_pb2
 from network_extension.urlfilter import oblivious_http as oh
 from network_extension.urlfilter import privacy_pass as pp
 from network_extension.urlfilter.bloom import read_prefilter
+from tests.urlfilter_processes import LIST, USE_CASE, Answer, Server, build, serving
 
-USE_CASE = "netext.url.filtering"
 AGENT = "com.apple.ciphermld/1.0 iOS/26.4"
-LIST = "blocked.example\n||ads.example^\n0.0.0.0 track.example\nhttps://site.example/bad/path\n"
-
-
-class Answer(NamedTuple):
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-
-class Server:
-    """`netext urlfilter serve` on a port of its own; it keeps its state in the database's folder."""
-
-    def __init__(self, database: Path, *words: str) -> None:
-        self.database, self._words, self.port = database, words, 0
-        self.start()
-
-    def start(self) -> None:
-        words = [sys.executable, "-m", "network_extension", "urlfilter", "serve", str(self.database)]
-        listen = ["--listen", f"127.0.0.1:{self.port}"]
-        self.process = subprocess.Popen([*words, *listen, *self._words], stderr=subprocess.PIPE, text=True)
-        self.said: list[str] = []
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.said.append(line)
-            if line.lstrip().startswith("operators"):
-                break
-        else:
-            raise AssertionError("".join(self.said))
-        found = re.search(r"http://127\.0\.0\.1:(\d+)/config", "".join(self.said))
-        assert found is not None
-        self.port = int(found[1])
-
-    def stop(self, number: int = signal.SIGTERM) -> str:
-        """End it; what it said meanwhile."""
-        self.process.send_signal(number)
-        assert self.process.stderr is not None
-        said = self.process.stderr.read()
-        self.process.wait(20)
-        self.process.stderr.close()
-        return "".join(self.said) + said
-
-    def restart(self, number: int = signal.SIGKILL) -> None:
-        self.stop(number)
-        self.start()
-
-    def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        try:
-            connection.request(method, path, body, {name.replace("_", "-"): text for name, text in headers.items()})
-            response = connection.getresponse()
-            fields = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, fields, response.read())
-        finally:
-            connection.close()
 
 
 class Device:
@@ -153,19 +94,13 @@ class Device:
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("urlfilter")
-    (folder / "list.txt").write_text(LIST)
-    words = [sys.executable, "-m", "network_extension", "urlfilter", "build", str(folder / "list.txt")]
-    done = subprocess.run([*words, "-o", str(folder / "db")], capture_output=True, text=True, timeout=50)
-    assert done.returncode == 0, done.stderr
-    return folder / "db"
+    return build(tmp_path_factory.mktemp("urlfilter"))
 
 
 @pytest.fixture(scope="module")
 def server(database: Path) -> Iterator[Server]:
-    made = Server(database)
-    yield made
-    made.stop()
+    with serving(database) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -285,10 +220,7 @@ def test_a_new_version_is_served_without_a_restart_and_the_old_one_too(database:
         device.fetch_tokens(8)
         device.configure()
         device.upload()
-        source = database.parent / "list.txt"
-        source.write_text(LIST + "new.example\n")
-        words = [sys.executable, "-m", "network_extension", "urlfilter", "build", str(source), "-o", str(database)]
-        subprocess.run(words, check=True, capture_output=True, timeout=50)
+        build(database.parent, LIST + "new.example\n")
         server.process.send_signal(signal.SIGHUP)
         for _ in range(200):
             if "version 2" in server.ask("GET", "/health").body.decode():

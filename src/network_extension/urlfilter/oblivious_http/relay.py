@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ..remote_answers import AnswerTooLarge, read_whole
 from .gateway import NotTaken, read_sealed
-from .remote_answers import AnswerTooLarge, read_whole
 
 if TYPE_CHECKING:
     import aiohttp

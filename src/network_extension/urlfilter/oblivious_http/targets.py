@@ -10,9 +10,9 @@ from urllib.parse import unquote, urlsplit
 from starlette.types import ASGIApp
 
 from ...errors import ConfigurationError
+from ..remote_answers import AnswerTooLarge, read_whole
 from .binary_http import LARGEST_CONTENT, BinaryRequest, BinaryResponse, is_authority
 from .gateway import Target, end_to_end, plain
-from .remote_answers import AnswerTooLarge, read_whole
 
 if TYPE_CHECKING:
     import aiohttp
