@@ -20,7 +20,7 @@ from subprocess import PIPE, Popen, SubprocessError
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import attribution
+from bench import attribution, floor
 from bench.evidence import NotProven
 from bench.figures import NATIVE, OURS, Row, table
 from bench.filter_providers import PAUSED_PORT
@@ -106,6 +106,33 @@ class Rival(Way):
             self._peer.stop()
 
 
+class Floor(Way):
+    """Conntrack alone, or with the barest reader of a queue (`floor.py`)."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        reader = floor.READERS.get(name)
+        ends = ("-j", "NFQUEUE", "--queue-num", str(floor.NUMBER)) if reader else ("-j", "ACCEPT")
+        self.client(*floor.TRACKED, *ends)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """While its reader runs."""
+        reader = floor.READERS.get(self.name)
+        if reader is None:
+            yield
+            return
+        process = self.lab.near.start(sys.executable, str(HERE / "floor.py"), str(floor.NUMBER), reader, stderr=None)
+        try:
+            assert process.stdout is not None
+            if process.stdout.readline() != "bound\n":
+                raise RuntimeError(f"{self.name}: its reader does not run")
+            self._queues = (floor.NUMBER,)
+            yield
+        finally:
+            _stop(process)
+
+
 def start_filter(lab: BenchLab, provider: str, stack: ExitStack) -> Sequence[int]:
     """`netext filter` in `near`; the numbers of its queues once flows pass through it."""
     words = lab.netext("filter", "--quiet", "--provider", f"{HERE / 'filter_providers.py'}:{provider}")
@@ -185,11 +212,11 @@ class Bench:
                 rate = result["end"]["sum_received"]["bits_per_second"] / 1e9
                 row.add(way.name, rate, _prove_quiet(way, before))
 
-            self.measure([row], (NATIVE, FILTER), action)
+            self.measure([row], (NATIVE, floor.CONNTRACK, FILTER), action)
 
     def connections(self) -> None:
         """New connections: one after the other, many at once, and what connect() takes longer."""
-        names = (NATIVE, FILTER, "OpenSnitch 1.5.8")
+        names = (NATIVE, floor.CONNTRACK, floor.QUEUE, floor.TWO_HOPS, FILTER, "OpenSnitch 1.5.8")
         one = Row("connections, one after the other", "per second", "6 × OpenSnitch", _ahead(0.0))
         many = Row("connections, 32 at once", "per second", "0.60 of native, 6 × OpenSnitch", _ahead(0.60))
         p50 = Row("connect(), p50", "µs", "native + 100 µs", _added(100))
@@ -328,6 +355,8 @@ def _wrk(way: Way, seconds: int, url: str = f"http://{FAR4}:{HTTP_PORT}/") -> tu
 def _prove_asked(way: Way, before: int | None, flows: int) -> str:
     if way.name == NATIVE:
         return _prove_native(way)
+    if way.name == floor.CONNTRACK:
+        return _prove_tracked(way)
     return prove_asked(before, way.count(), flows)
 
 
@@ -335,6 +364,8 @@ def _prove_quiet(way: Way, before: int | None) -> str:
     """The stream's flow was queued when it began, and not afterwards."""
     if way.name == NATIVE:
         return _prove_native(way)
+    if way.name == floor.CONNTRACK:
+        return _prove_tracked(way)
     after = way.count()
     if before is None or after is None or not 1 <= after - before <= QUEUED_AT_MOST:
         raise NotProven(f"the queue's count went from {before} to {after}, not by 1 to {QUEUED_AT_MOST}")
@@ -345,6 +376,13 @@ def _prove_native(way: Way) -> str:
     if way.count() is not None or way.lab.near.run("nft", "list", "ruleset").stdout.strip():
         raise NotProven("there are rules or queues in the native lab")
     return "no rules, no queues"
+
+
+def _prove_tracked(way: Way) -> str:
+    tracked = int(way.client("cat", "/proc/sys/net/netfilter/nf_conntrack_count"))
+    if not tracked:
+        raise NotProven("no connection is tracked")
+    return f"{tracked} connections are tracked, none is queued"
 
 
 def _ratio_of(way: str, goal: float) -> Callable[[Row], bool | None]:
@@ -374,6 +412,11 @@ def start(chosen: Sequence[str], peers: bool, stack: ExitStack) -> tuple[dict[st
     for name in (NATIVE, FILTER, *((HELLO,) if "hello" in chosen else ()), *((RULES,) if "rules" in chosen else ())):
         ways[name] = Way(name)
         stack.callback(ways[name].close)
+    floors = ((floor.CONNTRACK, ("stream", "connections")), *((name, ("connections",)) for name in floor.READERS))
+    for name, rows in floors:
+        if any(row in chosen for row in rows):
+            ways[name] = Floor(name)
+            stack.callback(ways[name].close)
     if peers and "connections" in chosen:
         peer = OpenSnitch()
         if (why := peer.missing()) is None:

@@ -2,7 +2,7 @@
 
 What is decided is kept in three bits of the connection's mark (`FlowMark`), and the kernel acts by them:
 
-    ALLOWED    accepted by the second rule that a packet meets. This is the fast path
+    ALLOWED    accepted soon after the second rule that a packet meets. This is the fast path
     UNDECIDED  a new connection: its packet waits in the queue. One that was there before us is let be
     HOLD_OUT   what this machine sends waits in the queue, packet by packet; HOLD_IN: what it receives; HOLD_BOTH: both
     DROPPED    every packet vanishes
@@ -37,6 +37,11 @@ that goes on while its flow stays as it is gets a plain ACCEPT: it leaves the ch
 - A program that queues loopback's packets too (-j NFQUEUE without `-o lo`) swallows our refusal of a first packet: the
   kernel queues no packet that shares an unconfirmed connection. The flow times out instead.
 - A connection that a conntrack helper expects (FTP data) begins with its master's mark: it is decided with it.
+
+**One connection's addresses for the next.** Conntrack's entry outlives a connection: ten seconds where both sides have
+reset it, days where it saw no end. It takes the next connection with the same addresses and ports for the old one,
+which would let it pass unasked, whoever began it. So a SYN in a connection that was answered already begins a new flow:
+it loses our bits and is asked about (`reopened`). Datagrams have no such beginning: a flow of theirs is the entry.
 
 **Fragments** are put together by conntrack before any of this (defragmentation, priority -400), so a flow has ports.
 **Always exempt**: neighbour discovery, MLD, IGMP, DHCP and DHCPv6, ICMP errors about known connections. ARP and EAPOL
@@ -141,6 +146,7 @@ class _Chains:
     def table(self, flags: int) -> Table:
         chains = [self.exempt(), self.refuse(), *self.become(), *self.returned(), *self.decided(), *self.undecided()]
         chains += [
+            *self.allowed(),
             self.decided_loopback(),
             self.loopback(self.options.loopback),
             self.output(),
@@ -156,7 +162,7 @@ class _Chains:
     def output(self) -> Chain:
         rules = (
             rule(self.marked(), nft.goto("returned_out")),
-            rule(self.flow_is(FlowMark.ALLOWED), nft.ACCEPT),
+            rule(self.flow_is(FlowMark.ALLOWED), nft.goto("allowed_out")),
             rule(nft.interface(OUTPUT, LOOPBACK_INDEX, "lo"), nft.goto("loopback")),
             rule(self.has_state(), nft.goto("decided_out")),
             rule(nft.goto("undecided_out")),
@@ -166,12 +172,35 @@ class _Chains:
     def input(self) -> Chain:
         rules = (
             rule(self.marked(), nft.goto("returned")),
-            rule(self.flow_is(FlowMark.ALLOWED), nft.ACCEPT),
+            rule(self.flow_is(FlowMark.ALLOWED), nft.goto("allowed_in")),
             rule(nft.interface(INPUT, LOOPBACK_INDEX, "lo"), nft.ACCEPT),
             rule(self.has_state(), nft.goto("decided_in")),
             rule(nft.goto("undecided_in")),
         )
         return Chain("input", rules, INPUT, INPUT_PRIORITY, "After NAT. Loopback's packets were met on their way out.")
+
+    def allowed(self) -> list[Chain]:
+        """The fast path; a SYN in a connection that was answered before begins another flow."""
+        chains = []
+        for way, loopback, asks in (
+            ("out", rule(nft.interface(OUTPUT, LOOPBACK_INDEX, "lo"), nft.goto("loopback")), self.asks_out()),
+            ("in", rule(nft.interface(INPUT, LOOPBACK_INDEX, "lo"), nft.ACCEPT), self.asks_in()),
+        ):
+            again = rule(nft.tcp_opening(), nft.ct_state("established"), nft.goto(f"reopened_{way}"))
+            forget = rule(nft.set_ct_mark(self.mask, 0))
+            chains += [
+                Chain(f"reopened_{way}", (loopback, forget, rule(asks), rule(nft.ACCEPT))),
+                Chain(f"allowed_{way}", (again, rule(nft.ACCEPT))),
+            ]
+        return chains
+
+    def asks_out(self) -> tuple[nft.Part, ...]:
+        """What leaves is asked about: not from sockets of the kernel's own."""
+        return nft.user_socket(), nft.count("asked_out"), self.ask
+
+    def asks_in(self) -> tuple[nft.Part, ...]:
+        """What arrives is asked about, where that is wanted."""
+        return (nft.count("asked_in"), self.ask) if self.options.inbound else (nft.ACCEPT,)
 
     def cleanse(self) -> Chain:
         rules = (
@@ -251,10 +280,12 @@ class _Chains:
             rule(nft.ct_state("invalid", "untracked"), nft.ACCEPT),
             rule(nft.jump("exempt")),
         )
-        ask_out = rule(nft.user_socket(), nft.count("asked_out"), self.ask)
-        ask_in = rule(nft.count("asked_in"), self.ask) if self.options.inbound else rule(nft.ACCEPT)
         kernel = rule(nft.count("kernel"))
-        return [Chain("undecided_out", (*known, ask_out, kernel)), Chain("undecided_in", (*known, ask_in))]
+        opening = (nft.tcp_opening(), nft.ct_state("established"))
+        return [
+            Chain("undecided_out", (rule(*opening, self.asks_out()), *known, rule(self.asks_out()), kernel)),
+            Chain("undecided_in", (rule(*opening, self.asks_in()), *known, rule(self.asks_in()))),
+        ]
 
     def exempt(self) -> Chain:
         rules = [rule(nft.protocol(2), nft.ACCEPT)]
@@ -269,7 +300,11 @@ class _Chains:
         comment = "Loopback's packets on their way out; the beginner's direction is the outbound one."
         if not filtered:
             return Chain("loopback", (rule(nft.ACCEPT),), comment=comment)
-        rules = (rule(self.has_state(), nft.goto("decided_loopback")), rule(nft.goto("undecided_out")))
+        rules = (
+            rule(self.flow_is(FlowMark.ALLOWED), nft.set_ct_mark(self.mask, 0), nft.count("asked_out"), self.ask),
+            rule(self.has_state(), nft.goto("decided_loopback")),
+            rule(nft.goto("undecided_out")),
+        )
         return Chain("loopback", rules, comment=comment)
 
     def decided_loopback(self) -> Chain:

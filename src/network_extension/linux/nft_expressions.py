@@ -194,6 +194,12 @@ def tcp_reset_flag() -> tuple[Part, ...]:
     return protocol(TCP), Part("tcp flags & rst != 0", flag)
 
 
+def tcp_opening() -> tuple[Part, ...]:
+    """TCP segments that ask for a new connection: SYN, and neither ACK, RST nor FIN."""
+    flags = _payload(13, 1) + _change(b"\x17", b"\0") + _compare(b"\2")
+    return protocol(TCP), Part("tcp flags & (fin | syn | rst | ack) == syn", flags)
+
+
 # --- statements
 
 ACCEPT = Part("accept", _verdict(_ACCEPT))

@@ -279,16 +279,9 @@ def _facts(flow: FilteredFlow) -> FlowFacts:
     protocol, source, port, destination, remote_port = flow.key
     if flow.direction is INBOUND:
         source, port, destination, remote_port = destination, remote_port, source, port
-    return FlowFacts(
-        _RULE_PROTOCOL.get(protocol, Protocol.ANY),
-        destination,
-        remote_port,
-        flow.host,
-        flow.interface == "lo",
-        flow.direction,
-        source,
-        port,
-    )
+    rule_protocol = _RULE_PROTOCOL.get(protocol, Protocol.ANY)
+    facts = (rule_protocol, destination, remote_port, flow.host, flow.interface == "lo", flow.direction, source, port)
+    return tuple.__new__(FlowFacts, facts)  # what FlowFacts(...) does, without its Python frame
 
 
 def _forgotten_key(flow: ForgottenFlow) -> tuple[FlowKey, Direction]:

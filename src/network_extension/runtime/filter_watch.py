@@ -53,22 +53,26 @@ class FilterWatch(FilterRoster):
     def _carry_out(self, flow: FilteredFlow, steps: list[Step], over: bool = False) -> None:
         """Do what is to be done with a flow, after all that is being done; then see what has become of it."""
         queue, touched = self._steps, self._touched
-        for step in steps:
-            queue.append((flow, step))
-        touched[flow.id] = flow
         if over:
             self._over.add(flow.id)
         if self._stepping:
+            for step in steps:
+                queue.append((flow, step))
+            touched[flow.id] = flow
             return
         self._stepping = True
         try:
-            while True:
+            for step in steps:  # before those that they lead to, which are queued meanwhile
+                self._step(flow, step)
+            while queue:
+                self._step(*queue.popleft())
+            touched.pop(flow.id, None)
+            self._settle(flow)
+            while queue or touched:
                 if queue:
                     self._step(*queue.popleft())
-                elif touched:
-                    self._settle(touched.popitem()[1])
                 else:
-                    return
+                    self._settle(touched.popitem()[1])
         finally:
             self._stepping = False
 

@@ -261,7 +261,7 @@ def unpack_answers(packet: bytes) -> Iterator[Answer]:
             verdict, position = _verdict(packet, position, tail)
         if verdict.kind not in kinds:
             raise WireError(f"{verdict.kind.value} is no answer to question {op}")
-        yield Answer(op, number, verdict)
+        yield tuple.__new__(Answer, (op, number, verdict, 0, ""))  # without the frame of its own __new__
 
 
 def _without_verdict(packet: bytes, position: int, op: int, number: int, tail: bytes) -> tuple[Answer, int]:

@@ -34,6 +34,7 @@ from .flow_log import open_log
 from .host_filter_lock import HostFilterLock
 from .host_filter_options import HostEngineOptions, HostFilterOptions
 from .network_watch import NetworkWatch
+from .processor_sharing import ProcessorSharing
 from .provider_launch import ProviderLauncher, provider_user
 from .provider_supervisor import ProviderSupervisor, describe_status
 from .supervisor_process import changed_children, failure_of, raise_descriptor_limit
@@ -89,6 +90,7 @@ class HostFilter:
             grace=options.grace,
             spawn=ProviderLauncher(self._user),
         )
+        self._sharing = ProcessorSharing(self._reactor, self._processes)
 
     def run(self) -> int:
         """Run to the end; the exit status."""
@@ -108,6 +110,10 @@ class HostFilter:
         if self._failure is not None:
             raise self._failure
         return 0
+
+    def _processes(self) -> tuple[int, list[int]]:
+        """The engine's and the providers' pids, 0 for those that do not run."""
+        return self._engine_pid, [provider.pid for provider in self._providers.providers]
 
     @property
     def _closed(self) -> bool:
@@ -148,6 +154,7 @@ class HostFilter:
                 self._attached.add(number)
             elif kind is MessageType.KIT:
                 self._was_armed = self._providers.command_started = True
+                self._sharing.start()
             elif kind is MessageType.FINISHED:
                 self._reactor.stop()
             elif kind is MessageType.START_FAILED:

@@ -18,6 +18,7 @@ from ..rules import Direction
 from .described_flow import DescribedFlow
 
 if TYPE_CHECKING:
+    from ..linux.nfqueue import HeldPacket
     from .host_holds import Hold
     from .host_page import HostPage
     from .host_verdicts import HostVerdicts
@@ -73,7 +74,7 @@ class HostFlow(DescribedFlow):
         """The initial sequence number of the TCP side that began; -1 where that is not known."""
         self.stage = Stage.WAITING
         self.mark = 0
-        self.waiting: list[Waiting] = []
+        self.waiting: list[Waiting | HeldPacket] = []
         self.holds: dict[Direction, Hold] = {}
         self.outcome = ""
         self.bytes_in = self.bytes_out = 0

@@ -140,9 +140,11 @@ class HostFlows(HostVerdicts):
             self.overflows += 1
             self._by_policy(packet)
             return
+        if self.tracked:
+            self._replace_tracked(key)
         self.number += 1
         flow = HostFlow(self, self.number, key, direction, self._reactor.clock(), sequence)
-        flow.waiting.append(Waiting(packet.id, packet.mark, packet.payload))
+        flow.waiting.append(packet)
         self.flows[key] = flow
         if sequence < 0:
             self.flows[reversed_key(key)] = flow
@@ -150,6 +152,12 @@ class HostFlows(HostVerdicts):
             self.open(flow, False, False)
         else:
             self._stage.admit(flow)
+
+    def _replace_tracked(self, key: TableKey) -> None:
+        """A flow that filters want reports of has ended unseen: another one begins with its addresses and ports."""
+        for known in (key, reversed_key(key)):
+            if (before := self.tracked.get(known)) is not None:
+                self.end(before)
 
     def _known(self, flow: HostFlow, key: TableKey, packet: HeldPacket) -> None:
         waiting = Waiting(packet.id, packet.mark, packet.payload)

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from .filter_stage import FilterStage
     from .host_kernel import HostKernel
 
-SILENT_TCP, SILENT_OTHER, ALLOWED_AGAIN = 130.0, 30.0, 2.0
-"""Seconds for which a verdict is given again: tcp_syn_retries of 6 make 127 s; the last one covers what was already on
-its way to us."""
+SILENT_TCP, SILENT_OTHER, ALLOWED_AGAIN, OPENED_AGAIN = 130.0, 30.0, 2.0, 8.0
+"""Seconds for which a verdict is given again: tcp_syn_retries of 6 make 127 s; the third covers what was already on
+its way to us, the last a SYN that comes again because our SYN-ACK was lost (after 1, 3 and 7 s, RFC 6298)."""
 SWEEP_INTERVAL = 2.0
 MOST_LOOKS = 500
 """Flows that one sweep asks the kernel about."""
@@ -101,6 +101,8 @@ class FlowTable:
             self.memory.add(flow.table_key, flow.sequence, FlowMark.ALLOWED, self._reactor.clock() + ALLOWED_AGAIN)
         else:
             del self.flows[flow.table_key]  # no answer was there to be expected
+            if flow.direction is INBOUND:
+                self.memory.add(flow.table_key, flow.sequence, FlowMark.ALLOWED, self._reactor.clock() + OPENED_AGAIN)
         if flow.filter is not None:
             self._fresh.append(flow)
 
@@ -132,8 +134,8 @@ class FlowTable:
         for packet in self._take_held(flow):
             self._held_bytes -= len(packet.payload)
             self.queue.decide(packet.id, DROP)
-        for packet in flow.waiting:
-            self.queue.decide(packet.id, DROP)
+        for waiting in flow.waiting:
+            self.queue.decide(waiting.id, DROP)
         flow.waiting.clear()
         if flow.page is not None:
             self._kernel.set_mark(flow.table_key, FlowMark.DROPPED)

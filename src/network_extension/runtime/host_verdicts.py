@@ -47,7 +47,8 @@ class HostVerdicts(FlowTable):
             if flow.stage is Stage.ENDED:
                 self.queue.decide(packet.id, DROP)
             else:
-                self.held(flow, flow.direction if key == flow.table_key else OTHER[flow.direction], packet)
+                direction = flow.direction if key == flow.table_key else OTHER[flow.direction]
+                self.held(flow, direction, Waiting(packet.id, packet.mark, packet.payload))
 
     @staticmethod
     def _new_hold(flow: HostFlow, direction: Direction) -> Any:

@@ -38,9 +38,13 @@ def test_each_chain_is_reached_and_each_target_is_there(options: FilterRulesetOp
     )
 
 
-def test_an_allowed_flow_is_accepted_by_the_second_rule() -> None:
-    for name in ("output", "input"):
-        assert chains()[name][1] == "ct mark & 0x70000000 == 0x10000000 accept"
+def test_an_allowed_flow_leaves_by_the_second_rule() -> None:
+    """Only a SYN in a connection that was answered goes on from there."""
+    for name, way in (("output", "out"), ("input", "in")):
+        assert chains()[name][1] == f"ct mark & 0x70000000 == 0x10000000 goto allowed_{way}"
+        opening, accept = chains()[f"allowed_{way}"]
+        assert opening.startswith("meta l4proto tcp tcp flags") and opening.endswith(f"goto reopened_{way}")
+        assert accept == "accept"
 
 
 def test_our_bits_never_stay_in_a_packet() -> None:
@@ -55,7 +59,8 @@ def test_our_bits_never_stay_in_a_packet() -> None:
 def test_only_what_is_asked_about_is_queued() -> None:
     queued = [(name, text) for name, rules in chains().items() for text in rules if "queue" in text]
     assert {name for name, text in queued if text.endswith("queue flags bypass to 20037")} == {
-        *("decided_out", "decided_in", "undecided_out", "undecided_in", "decided_loopback")
+        *("decided_out", "decided_in", "undecided_out", "undecided_in", "decided_loopback"),
+        *("reopened_out", "reopened_in"),
     }
     assert {(name, text.split()[-1]) for name, text in queued if not text.endswith("20037")} == {
         *(("dns_answers", "9"), ("packets_in", "8"), ("packets_out", "8"))
@@ -66,7 +71,7 @@ def test_closed_means_that_a_queue_without_reader_drops() -> None:
     """But for answers from name servers, which are only looked at."""
     told = [text for rules in chains(OPTIONS._replace(closed=True)).values() for text in rules if "queue" in text]
     assert [text for text in told if "bypass" in text] == ["meta l4proto udp udp sport 53 queue flags bypass to 9"]
-    assert len(told) == 8
+    assert len(told) == 12
 
 
 def test_who_does_not_ask_for_inbound_flows_lets_them_in() -> None:
@@ -75,7 +80,7 @@ def test_who_does_not_ask_for_inbound_flows_lets_them_in() -> None:
 
 def test_other_bits() -> None:
     text = filter_chains.table(FilterRulesetOptions(mask=0x700)).text
-    assert "ct mark & 0x00000700 == 0x00000100 accept" in text
+    assert "ct mark & 0x00000700 == 0x00000100 goto allowed_out" in text
     assert "70000000" not in text
     assert verdict(0xFFFFFFFF, FlowMark.HOLD_BOTH, 0x700) == (REPEAT, 0xFFFFFCFF)
 

@@ -354,3 +354,20 @@ def test_statistics(
 
 def test_statistics_of_a_process_that_is_gone() -> None:
     assert statistics(0, "nobody") is None
+
+
+@given(st.binary(max_size=80), st.integers(0, 200), st.integers(0, 255), st.sampled_from([1, 10, 11, 14]))
+def test_the_usual_shape_is_read_as_any_other(payload: bytes, cut: int, spoiled: int, kind: int) -> None:
+    """Read at once, as a program's own packets have it; whatever differs, attribute by attribute."""
+    head = attribute(1, struct.pack(">IHB", 77, 0x800, 3))
+    body = head + attribute(6, struct.pack(">I", 2)) + attribute(14, struct.pack(">I", 1))
+    body = struct.pack(">BBH", 2, 0, 5) + body + attribute(kind, payload)
+    data = bytearray(struct.pack("=IHHII", 16 + len(body), nfqueue.PACKET, 0, 0, 0) + body)
+    whole = parse_packet(bytes(data))
+    if kind == nfqueue.ATTR_PAYLOAD:
+        assert whole == HeldPacket(77, payload, len(payload), 0, 3, 0, 2)
+    assert whole == nfqueue._parse_any(bytes(data))
+    if len(data) > 48:
+        data[20 + spoiled % 32] ^= 1 << spoiled % 8
+    spoilt = bytes(data[: max(0, len(data) - cut)])
+    assert parse_packet(spoilt) == nfqueue._parse_any(spoilt)

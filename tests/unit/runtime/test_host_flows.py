@@ -207,6 +207,29 @@ class TestNewFlows:
         assert ("closed", 1) in lab.stage.heard
         assert len(lab.stage.admitted) == 2
 
+    def test_a_syn_whose_answer_was_lost_is_not_asked_about_again(self) -> None:
+        """Inbound: conntrack saw our SYN-ACK, so the kernel asks about the SYN that comes again (1, 3, 7 s)."""
+        lab = Lab()
+        lab.stage.on_admit = lambda flow: flow.filter_open(False, False)
+        for second in (0, 1, 3, 7):
+            lab.reactor.now = 1000 + second
+            assert lab.verdict(lab.tcp(7, SYN, back=True)) == ALLOWED
+        assert len(lab.stage.admitted) == 1
+        assert lab.verdict(lab.tcp(8, SYN, back=True)) == ALLOWED
+        assert len(lab.stage.admitted) == 2  # another initial sequence number is another flow
+
+    @pytest.mark.parametrize("back", [False, True], ids=["the same direction", "the other one"])
+    def test_a_new_flow_ends_the_one_whose_end_nobody_saw(self, back: bool) -> None:
+        lab = Lab()
+        lab.tcp(7, SYN)
+        lab.flow.filter_open(False, False)
+        lab.flows.after_batch()  # the stage wants reports, so it is kept
+        assert list(lab.flows.tracked.values()) == [lab.flow]
+        lab.tcp(8, SYN, back=back)
+        assert ("closed", 1) in lab.stage.heard
+        assert not lab.flows.tracked
+        assert len(lab.stage.admitted) == 2
+
     def test_refused(self) -> None:
         lab = Lab()
         syn = lab.tcp(7, SYN)
