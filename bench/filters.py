@@ -357,6 +357,8 @@ def _prove_asked(way: Way, before: int | None, flows: int) -> str:
         return _prove_native(way)
     if way.name == floor.CONNTRACK:
         return _prove_tracked(way)
+    if way.name in floor.READERS:  # its rule takes a few for packets of connections that conntrack has not forgotten
+        flows -= flows // 500
     return prove_asked(before, way.count(), flows)
 
 

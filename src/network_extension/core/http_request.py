@@ -1,17 +1,23 @@
 """The head of a plain HTTP/1 request (RFC 9112): whom does it speak to, and what does it want?
 
-Whoever decides by these reads them as a server will. Hence what servers refuse, or read in two ways, is refused here:
-two Host fields, folded lines, control characters, a space before a colon.
+Whoever decides by these reads them as a server will. Hence empty lines before the request and lines that end by LF
+alone are read, as servers may read them (RFC 9112 §2.2), and what servers refuse, or read in two ways, is refused: two
+Host fields, folded lines, control characters, a space before a colon.
 """
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from ..errors import PeerError
 
 MAX_HEAD = 16384
 MAX_METHOD = 32
+MAX_EMPTY = 256
+"""Bytes of empty lines before a request."""
+_END = re.compile(rb"\n\r?\n")
+_EMPTY_LINES = b"\r\n"
 _TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 _HOST = frozenset(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-._~%!$&'()*+,;=:[]")
 
@@ -37,13 +43,13 @@ def read_request_head(data: bytes, port: int = 80) -> RequestHead | None:
 
     Raises NotHTTPError when no more bytes could make it a request's head, or not within 16 KiB.
     """
-    end = data.find(b"\r\n\r\n", 0, MAX_HEAD)
-    if end < 0:
-        _check_beginning(data[:MAX_HEAD])
+    found = head_lines(data)
+    if found is None:
+        _check_beginning(data[:MAX_HEAD].lstrip(_EMPTY_LINES))
         if len(data) >= MAX_HEAD:
             raise NotHTTPError(f"no end of the request's head within {MAX_HEAD} bytes")
         return None
-    lines = data[:end].split(b"\r\n")
+    lines, _ = found
     method, target, version = _request_line(lines[0])
     host = _host_field(lines[1:])
     if host is None and version != b"HTTP/1.0":
@@ -51,15 +57,30 @@ def read_request_head(data: bytes, port: int = 80) -> RequestHead | None:
     return _head(method, target, host or b"", port)
 
 
+def head_lines(data: bytes) -> tuple[list[bytes], int] | None:
+    """The lines of the head that a stream begins with, without their ends, and how many bytes it has with the empty
+    lines before and behind it; None when more bytes are needed. Raises NotHTTPError for too many empty lines.
+    """
+    start = 0
+    while data[start : start + 1] in (b"\r", b"\n"):
+        start += 1
+        if start > MAX_EMPTY:
+            raise NotHTTPError(f"more than {MAX_EMPTY} bytes of empty lines before a request")
+    end = _END.search(data, start, MAX_HEAD)
+    if end is None:
+        return None
+    return [line.removesuffix(b"\r") for line in data[start : end.start()].split(b"\n")], end.end()
+
+
 def _check_beginning(data: bytes) -> None:
     """Refuse as soon as possible what cannot be a request line: other protocols must not wait."""
     method, space, _ = data[: MAX_METHOD + 1].partition(b" ")
     if not _TOKEN.issuperset(method) or (not method and space) or (not space and len(method) > MAX_METHOD):
         raise NotHTTPError(f"no method: {bytes(data[:16])!r}")
-    line, newline, _ = data.partition(b"\r\n")
+    line, newline, _ = data.partition(b"\n")
     if newline:
-        _request_line(line)
-    elif b"\n" in line or b"\0" in line:
+        _request_line(line.removesuffix(b"\r"))
+    elif b"\0" in line:
         raise NotHTTPError("a control character in the request line")
 
 

@@ -80,12 +80,14 @@ def _expand(secret: bytes, label: str, length: int) -> bytes:
 class InitialReader:
     """Reads the first datagrams that a client sends on one UDP flow."""
 
-    __slots__ = ("_datagrams", "_keys", "_pieces", "_version", "done")
+    __slots__ = ("_datagrams", "_keys", "_pieces", "_retried", "_token", "_version", "done")
 
     def __init__(self) -> None:
         self._keys: InitialKeys | None = None
         self._version = 0
         self._datagrams = 0
+        self._token = b""
+        self._retried = False
         self._pieces: dict[int, bytes] = {}
         self.done = False
         """Nothing more can come of it."""
@@ -131,16 +133,26 @@ class InitialReader:
                 if self._keys is None:
                     raise NotQUICError("no Initial packet")
                 return
-            token, cursor = decode_integer(data, cursor)
-            cursor += token
+            size, cursor = decode_integer(data, cursor)
+            token = data[cursor : cursor + size]
+            cursor += size
             length, cursor = decode_integer(data, cursor)
             end = cursor + length
             if end > len(data):
                 raise NotQUICError("a packet that is longer than its datagram")
             if self._keys is None:
-                self._keys, self._version = initial_keys(destination, version), version
+                self._keys, self._version, self._token = initial_keys(destination, version), version, token
+            elif token != self._token and not self._retried:
+                self._begin_again(initial_keys(destination, version), token)
             self._frames(self._open(data, at, cursor, end))
             at = end
+
+    def _begin_again(self, keys: InitialKeys, token: bytes) -> None:
+        """The server has answered by a Retry, whose token comes back: the connection id that it chose gives new keys
+        (RFC 9001 §5.2), and the client sends its hello from the start (RFC 9000 §17.2.5.3)."""
+        self._keys, self._token, self._retried = keys, token, True
+        self._pieces.clear()
+        self._datagrams, self.done = 1, False
 
     def _open(self, data: bytes, start: int, number_at: int, end: int) -> bytes:
         """Take the protection off one packet (RFC 9001 §5.3, §5.4)."""

@@ -98,9 +98,9 @@ def raw_socket(family: int) -> socket.socket:
     return sock
 
 
-def reset_on_close(sock: socket.socket) -> None:
-    """Make the last close of this TCP socket send RST instead of FIN."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+def reset_on_close(sock: socket.socket, wanted: bool = True) -> None:
+    """Make the last close of this TCP socket send RST instead of FIN, or no more."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([wanted]) + bytes(7))
 
 
 def send_descriptors(sock: socket.socket, data: bytes, descriptors: list[int]) -> None:

@@ -133,7 +133,13 @@ class Relay:
         """The other end of `remote`, where that is one of a pair (AF_UNIX): who has it must see a reset as one."""
 
     def start(self, program_registered: bool = False, remote_registered: bool = False) -> None:
-        """Register both sockets (or take over their registrations) and move what is there."""
+        """Register both sockets (or take over their registrations) and move what is there.
+
+        From now on both are reset when they are closed, but by an orderly end: should this process be killed, its
+        kernel closes them, and neither side may take what it got so far for all there is.
+        """
+        for sock in (self._out.source, self._in.source):
+            _reset(sock)
         for sock, registered, handler in (
             (self._out.source, program_registered, self._program_event),
             (self._in.source, remote_registered, self._remote_event),
@@ -206,6 +212,7 @@ class Relay:
         into.has_marks = remote.family != socket.AF_UNIX
         out.ended, out.at_end, out.readable, out.writable = False, False, True, True
         into.readable, into.hung_up = True, False
+        _reset(remote)
         self._reactor.register(into.source_fd, RELAY_EVENTS, self._remote_event)
         self.proceed()
 
@@ -216,14 +223,18 @@ class Relay:
         self.proceed()
 
     def abort_remote(self) -> None:
-        """Reset the remote end, close both, and forget them without calling `done`."""
+        """Reset the remote end, close both, and forget them without calling `done`.
+
+        Who has another descriptor of the program's socket goes on with it, and ends it in order.
+        """
         if self._in.source.fileno() >= 0:
             self._reset_remote()
+            _reset(self._out.source, False)
         self._release()
 
     def close(self) -> None:
         """Close both ends in order and forget them, without calling `done`; what was sent is still delivered."""
-        self._release()
+        self._end_in_order()
 
     def abort(self) -> None:
         """Reset both ends and forget them, without calling `done`."""
@@ -274,7 +285,7 @@ class Relay:
         if self._released:  # by a filter that was shown bytes
             return
         if self._out.ended and self._in.ended:
-            self._release()
+            self._end_in_order()
             self._done(self, None)
         elif again and not self._queued:
             self._queued = True
@@ -450,6 +461,12 @@ class Relay:
         self._release()
         self._done(self, error)
 
+    def _end_in_order(self) -> None:
+        if not self._released:
+            for sock in (self._out.source, self._in.source):
+                _reset(sock, False)
+        self._release()
+
     def _release(self) -> None:
         self._released = True
         for direction in (self._out, self._in):
@@ -462,9 +479,10 @@ class Relay:
         self._queued = False
 
 
-def _reset(sock: socket.socket) -> None:
+def _reset(sock: socket.socket, wanted: bool = True) -> None:
+    """Whether the last close of a socket is a reset; nothing where it is closed already."""
     try:
-        reset_on_close(sock)
+        reset_on_close(sock, wanted)
     except OSError:
         pass
 

@@ -34,7 +34,7 @@ from ..core.filter_steps import (
 from ..core.flow_decision import Policy, Trouble
 from ..core.packet_heads import address_bytes, address_text, protocol_name
 from ..core.rule_matching import FlowFacts
-from ..filter_verdicts import FilterVerdict
+from ..filter_verdicts import FilterVerdict, VerdictKind
 from ..linux.reactor import Reactor
 from ..rules import Direction, Protocol
 from . import filter_wire
@@ -66,6 +66,7 @@ class FilterStage(FilterAppeal):
         self.update_forgotten: Callable[[FlowKey, FilterVerdict, Direction], bool] = lambda key, verdict, way: False
         """The datapath's: a filter changes its verdict (allow, drop, data) about a flow that was allowed for good, and
         that the stage keeps no more. Returns whether there is such a flow. `key` is from who began it."""
+        self._said_too_late: set[int] = set()
 
     # What the datapath says
 
@@ -214,6 +215,8 @@ class FilterStage(FilterAppeal):
         if watch is None or watch.flow.filter is None or watch.flow.key != key:
             if self.update_forgotten(key, verdict, direction):
                 self._say_updated(link, key, verdict)
+            elif verdict.kind is VerdictKind.DATA:
+                self._say_too_late(link, key)
             return
         try:
             steps = watch.flow.filter.update(link.slot.index, verdict, direction, self._reactor.clock())
@@ -221,12 +224,21 @@ class FilterStage(FilterAppeal):
             return
         self._carry_out(watch.flow, steps)
 
+    def _say_too_late(self, link: FilterLink, key: FlowKey) -> None:
+        """To be shown bytes again, a flow must have been kept. Once for each filter: it may try with every flow."""
+        if link.slot.index not in self._said_too_late:
+            self._said_too_late.add(link.slot.index)
+            name = link.slot.name
+            text = (
+                f"filter {name}: update_flow: data: {_ends(key)} was allowed for good, so nothing of it can be shown"
+                " any more; next step: allow flows that may have to be looked at later with .reported()"
+            )
+            self._log("filter", text, provider=name, verdict=VerdictKind.DATA.value, flow=_ends(key))
+
     def _say_updated(self, link: FilterLink, key: FlowKey, verdict: FilterVerdict) -> None:
         """The flow's own line has been written long ago."""
-        protocol, source, port, destination, remote_port = key
-        ends = f"{address_text(source)}:{port} → {address_text(destination)}:{remote_port}"
-        name, kind = link.slot.name, verdict.kind.value
-        text = f"filter {name}: update_flow: {kind}: {protocol_name(protocol)} {ends}"
+        name, kind, ends = link.slot.name, verdict.kind.value, _ends(key)
+        text = f"filter {name}: update_flow: {kind}: {protocol_name(key[0])} {ends}"
         self._log("filter", text, provider=name, verdict=kind, flow=ends)
 
     def _failed(self, link: FilterLink, answer: Answer, flow: FilteredFlow, decision: FlowFilter) -> None:
@@ -282,6 +294,11 @@ def _facts(flow: FilteredFlow) -> FlowFacts:
     rule_protocol = _RULE_PROTOCOL.get(protocol, Protocol.ANY)
     facts = (rule_protocol, destination, remote_port, flow.host, flow.interface == "lo", flow.direction, source, port)
     return tuple.__new__(FlowFacts, facts)  # what FlowFacts(...) does, without its Python frame
+
+
+def _ends(key: FlowKey) -> str:
+    _, source, port, destination, remote_port = key
+    return f"{address_text(source)}:{port} → {address_text(destination)}:{remote_port}"
 
 
 def _forgotten_key(flow: ForgottenFlow) -> tuple[FlowKey, Direction]:

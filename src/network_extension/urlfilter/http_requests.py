@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from ..core.http_request import MAX_HEAD, NotHTTPError, RequestHead, read_request_head
+from ..core.http_request import MAX_HEAD, NotHTTPError, RequestHead, head_lines, read_request_head
 
 _LONGEST_CHUNK_LINE = 1024
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
@@ -65,17 +65,17 @@ class RequestReader:
             return self._chunk(data)
         if not data:
             return More()
-        request = read_request_head(data, self._port)
-        if request is None:
+        request, found = read_request_head(data, self._port), head_lines(data)
+        if request is None or found is None:
             return More()
-        count = data.find(_CRLF * 2) + 4
-        self._frame(request, data[: count - 4])
+        lines, count = found
+        self._frame(request, lines[1:])
         self.requests += 1
         return Head(request, count)
 
-    def _frame(self, request: RequestHead, head: bytes) -> None:
+    def _frame(self, request: RequestHead, lines: list[bytes]) -> None:
         """How the body that follows is delimited (RFC 9112 §6.3)."""
-        fields = [line.partition(b":")[::2] for line in head.split(_CRLF)[1:]]
+        fields = [line.partition(b":")[::2] for line in lines]
         lengths = {value.strip(b" \t") for name, value in fields if name.lower() == b"content-length"}
         codings = [value.strip(b" \t").lower() for name, value in fields if name.lower() == b"transfer-encoding"]
         self._tunnels = request.method == "CONNECT" or any(name.lower() == b"upgrade" for name, _ in fields)

@@ -23,6 +23,9 @@ GET = b"GET /a?b=c HTTP/1.1\r\nHost: Example.COM\r\nAccept: */*\r\n\r\n"
         (b"OPTIONS * HTTP/1.1\r\nHost: a.example\r\n\r\n", "a.example", None),
         (b"GET / HTTP/1.0\r\n\r\n", "", None),
         (b"GET / HTTP/1.1\r\nHost: [2001:db8::1]:81\r\n\r\n", "2001:db8::1", "http://[2001:db8::1]:81/"),
+        (b"\r\n\r\nGET / HTTP/1.1\r\nHost: a.example\r\n\r\n", "a.example", "http://a.example/"),
+        (b"\nGET / HTTP/1.1\nHost: a.example\n\n", "a.example", "http://a.example/"),
+        (b"GET / HTTP/1.1\r\nHost: a.example\n\r\nGET / HTTP/1.1\r\nHost: b\r\n\r\n", "a.example", "http://a.example/"),
     ],
 )
 def test_host_and_url(head: bytes, host: str, url: str | None) -> None:
@@ -51,6 +54,10 @@ def test_the_flows_port_is_in_the_url() -> None:
         b"GET / HTTP/1.1\r\nHost: a]b\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: [a]\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nX: y\nHost: b\r\n\r\n",
+        b"GET / HTTP/1.1\nHost: a\nHost: b\n\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\rHost: b\r\n\r\n",
+        b"\r\n" * 129,
         b"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
         b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET nowhere HTTP/1.1\r\nHost: a\r\n\r\n",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from network_extension.core.name_sniffing import NameSniffer
 from network_extension.core.quic_initial import VERSION_1, VERSION_2, InitialReader, initial_keys
 
 aioquic_connection = pytest.importorskip("aioquic.quic.connection")
+aioquic_packet = pytest.importorskip("aioquic.quic.packet")
 aioquic_configuration = pytest.importorskip("aioquic.quic.configuration")
 CONNECTION_ID = bytes.fromhex("8394c8f03e515708")
 
@@ -42,13 +44,14 @@ HELLO_OF_RFC_9001 = bytes.fromhex(
 )
 
 
-def initial(payload: bytes, number: int) -> bytes:
+def initial(payload: bytes, number: int, token: bytes = b"", connection_id: bytes = CONNECTION_ID) -> bytes:
     """A client's Initial packet as RFC 9001 §5.3 and §5.4 make it; `payload` has its padding."""
     ciphers = pytest.importorskip("cryptography.hazmat.primitives.ciphers")
     aead = pytest.importorskip("cryptography.hazmat.primitives.ciphers.aead")
-    keys, sent_number = initial_keys(CONNECTION_ID), number.to_bytes(4, "big")
+    keys, sent_number = initial_keys(connection_id), number.to_bytes(4, "big")
     length = (0x4000 | 4 + len(payload) + 16).to_bytes(2, "big")
-    head = b"\xc3\0\0\0\1\x08" + CONNECTION_ID + b"\0\0" + length
+    named = bytes([len(connection_id)]) + connection_id
+    head = b"\xc3\0\0\0\1" + named + b"\0" + bytes([len(token)]) + token + length
     nonce = (int.from_bytes(keys.iv, "big") ^ number).to_bytes(12, "big")
     sealed: bytes = aead.AESGCM(keys.key).encrypt(nonce, payload, head + sent_number)
     mask = ciphers.Cipher(ciphers.algorithms.AES(keys.header), ciphers.modes.ECB()).encryptor().update(sealed[:16])
@@ -86,8 +89,8 @@ def test_pieces_in_any_order_and_packets(cuts: list[int], chance: random.Random,
     assert [hello.server_name for hello in found if hello is not None] == ["example.com"]
 
 
-def first_datagrams(name: str = "quic.example", protocols: int = 1, version: int = VERSION_1) -> list[bytes]:
-    """What a client of aioquic sends first."""
+def connecting(name: str = "quic.example", protocols: int = 1, version: int = VERSION_1) -> Any:
+    """A client of aioquic that has begun to connect."""
     configuration = aioquic_configuration.QuicConfiguration(
         is_client=True, server_name=name, alpn_protocols=[f"protocol-{number}" for number in range(protocols)]
     )
@@ -95,7 +98,17 @@ def first_datagrams(name: str = "quic.example", protocols: int = 1, version: int
     configuration.original_version = version
     client = aioquic_connection.QuicConnection(configuration=configuration)
     client.connect(("192.0.2.1", 443), now=0.0)
+    return client
+
+
+def sent(client: Any) -> list[bytes]:
+    """What a client of aioquic sends now."""
     return [data for data, _address in client.datagrams_to_send(now=0.0)]
+
+
+def first_datagrams(name: str = "quic.example", protocols: int = 1, version: int = VERSION_1) -> list[bytes]:
+    """What a client of aioquic sends first."""
+    return sent(connecting(name, protocols, version))
 
 
 @pytest.mark.parametrize("version", [VERSION_1, VERSION_2])
@@ -115,6 +128,35 @@ def test_a_hello_over_two_datagrams_in_either_order() -> None:
         (name,) = [one.host for one in found if one is not None]
         assert name == "quic.example"
         assert sniffer.done
+
+
+@pytest.mark.parametrize("heard", [1, 2, 3])
+def test_after_a_retry_the_keys_are_others(heard: int) -> None:
+    """The server answers the first of several datagrams by a Retry; the hello comes again, with its token."""
+    client = connecting(protocols=200)
+    first = sent(client)
+    assert len(first) >= 3
+    reader = InitialReader()
+    assert [reader.feed(datagram) for datagram in first[: min(heard, len(first) - 1)]].count(None) >= 1
+    original = client._peer_cid.cid
+    retry = aioquic_packet.encode_quic_retry(
+        VERSION_1, source_cid=b"chosen", destination_cid=client.host_cid, original_destination_cid=original,
+        retry_token=b"a token",
+    )  # fmt: skip
+    client.receive_datagram(retry, ("192.0.2.1", 443), now=0.0)
+    again = sent(client)
+    assert again and again[0] != first[0]
+    found = [hello for datagram in again if (hello := reader.feed(datagram)) is not None]
+    assert [hello.server_name for hello in found] == ["quic.example"]
+
+
+def test_a_second_retry_is_not_followed() -> None:
+    """A client accepts one (RFC 9000 §17.2.5.2): whoever sends another token yet is none."""
+    reader = InitialReader()
+    reader.feed(initial(crypto(0, 9).ljust(40, b"\0"), 0))
+    reader.feed(initial(crypto(0, 9).ljust(40, b"\0"), 1, token=b"one", connection_id=b"another"))
+    with pytest.raises(PeerError):
+        reader.feed(initial(crypto(9, 19).ljust(40, b"\0"), 2, token=b"two", connection_id=b"yet another"))
 
 
 def test_without_its_library_there_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:

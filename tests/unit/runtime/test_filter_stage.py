@@ -357,6 +357,20 @@ class TestData:
         assert asked == [(flow.key, FilterDataVerdict.drop(), Direction.ANY)]
         assert stage.lines == ["filter p0: update_flow: drop: tcp 10.0.0.1:40001 → 192.0.2.1:80"]
 
+    def test_one_that_cannot_be_shown_any_more_is_named_once(self, stage: Stage, judge: Filter) -> None:
+        flow = stage.flow()
+        judge.says(w.NEW, 1, ALLOW)
+        stage.until_told(flow, FREE)
+        named = w.ForgottenFlow(6, OUT, "10.0.0.1", 40001, "192.0.2.1", 80, Direction.ANY)
+        for _ in range(2):
+            judge.sends(w.pack_forgotten(1, FilterDataVerdict.data(peek_bytes=1, pass_bytes=0), named))
+        asked: list[object] = []
+        stage.stage.update_forgotten = lambda *arguments: bool(asked.append(arguments))
+        judge.sends(w.pack_forgotten(1, FilterDataVerdict.drop(), named))
+        stage.driver.until(lambda: asked)
+        (line,) = stage.lines
+        assert line.startswith("filter p0: update_flow: data: 10.0.0.1:40001 → 192.0.2.1:80 was allowed for good")
+
     def test_an_update_of_a_flow_that_another_filter_has(self, make: Callable[..., Stage]) -> None:
         stage = make(DATA, DATA).greeted()
         one, two = stage.filters
