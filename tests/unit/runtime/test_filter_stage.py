@@ -365,7 +365,12 @@ class TestData:
         for _ in range(2):
             judge.sends(w.pack_forgotten(1, FilterDataVerdict.data(peek_bytes=1, pass_bytes=0), named))
         asked: list[object] = []
-        stage.stage.update_forgotten = lambda *arguments: bool(asked.append(arguments))
+
+        def update(*arguments: object) -> bool:
+            asked.append(arguments)
+            return False
+
+        stage.stage.update_forgotten = update
         judge.sends(w.pack_forgotten(1, FilterDataVerdict.drop(), named))
         stage.driver.until(lambda: asked)
         (line,) = stage.lines
