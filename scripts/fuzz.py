@@ -111,10 +111,33 @@ def targets() -> dict[str, Target]:
 
 def urlfilter_parsers() -> dict[str, tuple[Target, tuple[type[BaseException], ...]]]:
     """Those of the URL filter, with the errors that they may raise."""
-    from network_extension import ConfigurationError
+    from google.protobuf.message import DecodeError
+
+    from network_extension import ConfigurationError, PeerError
+    from network_extension.core.http_request import NotHTTPError
     from network_extension.pir import hash_bucket
     from network_extension.pir.errors import PirError
-    from network_extension.urlfilter import block_list_lines, bloom, oblivious_http, privacy_pass, url_forms
+    from network_extension.pir.he.context import Context
+    from network_extension.pir.he.parameters import parameters_named
+    from network_extension.pir.he.serialization import parse_ciphertext, parse_evaluation_key
+    from network_extension.pir.proto import he_pb2
+    from network_extension.urlfilter import (
+        block_list_lines,
+        bloom,
+        lookup_messages,
+        oblivious_http,
+        privacy_pass,
+        url_forms,
+    )
+    from network_extension.urlfilter.http_requests import Body, Head, RequestReader
+    from network_extension.urlfilter.oblivious_http import chunked
+    from network_extension.urlfilter.service.configuration import parse_configuration
+    from network_extension.urlfilter.service.content_codings import accepted_coding
+    from network_extension.urlfilter.service.refusals import Refusal
+    from network_extension.urlfilter.service.reports import parse_report
+    from network_extension.urlfilter.url_filter_configuration import URLFilterConfiguration
+    from network_extension.urlfilter.url_filter_errors import URLFilterError
+    from network_extension.urlfilter.url_parsing_expression import ParsingExpression
 
     def url(data: bytes) -> None:
         for system in url_forms.SYSTEMS:
@@ -123,6 +146,30 @@ def urlfilter_parsers() -> dict[str, tuple[Target, tuple[type[BaseException], ..
     def private_token(data: bytes) -> None:
         privacy_pass.read_authorization("PrivateToken " + data.decode("latin-1"))
 
+    def http_requests(data: bytes) -> None:
+        """All requests of a connection, as the provider reads them."""
+        reader, at = RequestReader(80), 0
+        for _ in range(64):
+            piece = reader.read(data[at:])
+            if not isinstance(piece, Body | Head) or at > len(data):
+                return
+            at += piece.size
+
+    def report(data: bytes) -> None:
+        parse_report(data[1:], "application/json" if data[:1] == b"{" else "application/x-protobuf")
+
+    def expression(data: bytes) -> None:
+        pattern, _, rest = data.decode("utf-8", "replace").partition("\n")
+        ParsingExpression(f"(?<whole>{pattern})").candidates(f"https://example.com/{rest}")
+
+    context = Context.of(parameters_named("n_4096_logq_27_28_28_logt_5"))
+
+    def ciphertext(data: bytes) -> None:
+        parse_ciphertext(context, he_pb2.SerializedCiphertext.FromString(data))
+
+    def evaluation_key(data: bytes) -> None:
+        parse_evaluation_key(context, he_pb2.SerializedEvaluationKey.FromString(data))
+
     keys, oblivious = oblivious_http.GatewayKeys().renewed(0.0), (oblivious_http.ObliviousError,)
     return {
         "binary_request": (lambda data: ignore(oblivious_http.decode_request(data)), oblivious),
@@ -130,6 +177,30 @@ def urlfilter_parsers() -> dict[str, tuple[Target, tuple[type[BaseException], ..
         "block_list": (lambda data: ignore(block_list_lines.read_line(data[:4096])), ()),
         "gateway_keys": (lambda data: ignore(oblivious_http.decode_list(data)), oblivious),
         "gateway_request": (lambda data: ignore(oblivious_http.open_request(keys, data)), oblivious),
+        "gateway_keys_file": (
+            lambda data: ignore(oblivious_http.GatewayKeys.from_bytes(data)),
+            (ConfigurationError,),
+        ),
+        "chunked_request": (lambda data: ignore(chunked.open_request(keys, data)), oblivious),
+        "accept_encoding": (lambda data: ignore(accepted_coding(data.decode("latin-1"))), ()),
+        "ciphertext": (ciphertext, (PirError, DecodeError)),
+        "evaluation_key": (evaluation_key, (PirError, DecodeError)),
+        "http_requests": (http_requests, (NotHTTPError,)),
+        "lookup_configuration": (
+            lambda data: ignore(lookup_messages.read_configuration(data, "a", data[:32])),
+            (PeerError,),
+        ),
+        "lookup_responses": (
+            lambda data: ignore(lookup_messages.read_responses(data, data.count(b"\n"))),
+            (PeerError,),
+        ),
+        "parsing_expression": (expression, (ConfigurationError,)),
+        "service_configuration": (
+            lambda data: ignore(parse_configuration(data, Path("service.json"))),
+            (ConfigurationError,),
+        ),
+        "url_filter_configuration": (lambda data: ignore(URLFilterConfiguration.from_json(data)), (URLFilterError,)),
+        "url_filter_report": (report, (Refusal,)),
         "hash_bucket": (lambda data: ignore(hash_bucket.read_bucket(data)), (PirError,)),
         "prefilter": (lambda data: ignore(bloom.read_prefilter(data)), (bloom.PrefilterError,)),
         "private_token": (private_token, (privacy_pass.PrivacyPassError,)),

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from ..urlfilter.stores import Store
 
 STORE_VARIABLE = "NETEXT_URLFILTER_STORE"
+LIMITS = (
+    ("--queue", "N", 128, "lookups that wait for a core; more are sent away with 503"),
+    ("--tokens-per-hour", "N", 0, "tokens for one user token (no limit)"),
+    ("--body-limit", "MIB", 10, "the largest body of a request"),
+    ("--key-cache", "MIB", 512, "parsed evaluation keys that stay in memory"),
+    ("--key-space", "GIB", 0, "evaluation keys on disk; the oldest go first (what leaves 5 %% of the disk)"),
+)
 DESCRIPTION = """\
 Answer devices: private lookups, tokens (Privacy Pass) and Oblivious HTTP, on one port.
 
@@ -45,6 +52,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--no-tokens", action="store_true", help="for development: everybody may ask")
     parser.add_argument("--no-gateway", action="store_true", help="without Oblivious HTTP")
     parser.add_argument("--workers", metavar="N", type=int, default=0, help="lookups computed at a time (the cores)")
+    limits = parser.add_argument_group("limits")
+    for name, unit, default, text in LIMITS:
+        words = f"{text} ({default})" if default else text
+        limits.add_argument(name, metavar=unit, type=_count, default=default, help=words)
     options = parser.parse_args(arguments)
     if (options.tls_cert is None) != (options.tls_key is None):
         parser.error("--tls-cert and --tls-key go together")
@@ -56,6 +67,13 @@ def main(arguments: list[str]) -> int:
     if not port.isdecimal() or int(port) > 65535:
         parser.error(f"--listen {options.listen}: HOST:PORT is wanted")
     return _serve(options, host.strip("[]"), int(port))
+
+
+def _count(text: str) -> int:
+    """A number from 0."""
+    if not text.isdecimal() or len(text) > 9:
+        raise argparse.ArgumentTypeError(f"{text}: a whole number is wanted")
+    return int(text)
 
 
 def _serve(options: argparse.Namespace, host: str, port: int) -> int:
@@ -70,7 +88,7 @@ def _serve(options: argparse.Namespace, host: str, port: int) -> int:
         folder.mkdir(mode=0o700, exist_ok=True)
     listener = listen(host, port)
     configuration, notes = _with_user(configuration, folder, options.no_tokens)
-    store = open_store(options.store or str(folder / "state.sqlite"))
+    store = open_store(options.store or str(folder / "state.sqlite"), options.key_space << 30)
     url = f"{'https' if options.tls_cert else 'http'}://{host}:{listener.getsockname()[1]}"
     asyncio.run(_answer(options, configuration, store, listener, _welcome(url, notes, not options.no_gateway)))
     return 0
@@ -90,7 +108,14 @@ async def _answer(
     from ..urlfilter.service.settings import ServiceSettings
 
     gate = IssuerGate(store, options.issuer_name, now)
-    service = Service(configuration, store, LookupEngine(), gate, settings=ServiceSettings(workers=options.workers))
+    settings = ServiceSettings(
+        workers=options.workers,
+        queue_limit=options.queue,
+        tokens_per_hour=options.tokens_per_hour,
+        body_bytes=options.body_limit << 20,
+        key_cache_bytes=options.key_cache << 20,
+    )
+    service = Service(configuration, store, LookupEngine(), gate, settings=settings)
     gateway = ServiceGateway(store, device_application(service), now)
     service.also_keep.append(gateway.open)
     routes = () if options.no_gateway else gateway.routes(service.bodies, Exchanges(service.metrics, service.log))

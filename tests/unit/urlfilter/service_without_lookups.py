@@ -225,8 +225,10 @@ class Answer:
         return [[part.full.polys for part in parts] for parts in replies]
 
 
-async def ask(app: ASGIApp, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-    """One request without a network."""
+async def ask(
+    app: ASGIApp, method: str, path: str, body: bytes, headers: Mapping[str, str], leaves: asyncio.Event | None = None
+) -> Answer:
+    """One request without a network, by a client that goes away when `leaves` says so."""
     path, _, query = path.partition("?")
     scope: Scope = {
         "type": "http",
@@ -242,6 +244,9 @@ async def ask(app: ASGIApp, method: str, path: str, body: bytes, headers: Mappin
     sent: list[Message] = []
 
     async def receive() -> Message:
+        if not pieces:
+            await (leaves or asyncio.Event()).wait()
+            return {"type": "http.disconnect"}
         piece = pieces.pop(0)
         return {"type": "http.request", "body": piece, "more_body": bool(pieces)}
 

@@ -14,13 +14,26 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from network_extension.cli.urlfilter_serve import main as serve_command
+from network_extension.urlfilter.service import endpoints
 from network_extension.urlfilter.service.admission import Admission
 from network_extension.urlfilter.service.bodies import BodyReader
 from network_extension.urlfilter.service.refusals import Refusal
 from network_extension.urlfilter.stores import open_store
+from network_extension.urlfilter.stores.sqlite_store import SQLiteStore
 
 from .redis_server import RedisServer
-from .service_without_lookups import Answer, Running, key_body, parsed_key, query_body, until, write_database
+from .service_without_lookups import (
+    HEADERS,
+    USER_TOKEN,
+    Answer,
+    Running,
+    ask,
+    key_body,
+    parsed_key,
+    query_body,
+    until,
+    write_database,
+)
 
 
 @asynccontextmanager
@@ -45,6 +58,28 @@ def test_beyond_the_queue_there_is_a_503_that_costs_no_token(tmp_path: Path) -> 
             assert running.service.admission.pending == 0
             again = await running.ask("POST", "/queries", body, authorization="good once")
             assert again.status == 200, "the token was not spent by the 503"
+
+    asyncio.run(scenario())
+
+
+def test_the_lookups_of_a_client_that_is_gone_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoints, "LOOK_FOR_CLIENT", 0.01)
+
+    async def scenario() -> None:
+        async with running_at(tmp_path, workers=1) as running:
+            running.engine.gate.clear()
+            body, leaves = query_body(running.config_id, 1, 2, 3), asyncio.Event()
+            async with asyncio.TaskGroup() as tasks:
+                stays = tasks.create_task(running.ask("POST", "/queries", query_body(running.config_id, 4)))
+                await until(lambda: running.service.admission.pending == 1)
+                goes = tasks.create_task(ask(running.app, "POST", "/queries", body, HEADERS, leaves))
+                await until(lambda: running.service.admission.pending == 4)
+                leaves.set()
+                await until(lambda: running.service.admission.pending == 1)
+                running.engine.gate.set()
+            assert (stays.result().status, goes.result().status) == (200, 499)
+            refused = [line for line in running.log if line["event"] == "refused"]
+            assert [(line["status"], line["cause"]) for line in refused] == [(499, "The client is gone")]
 
     asyncio.run(scenario())
 
@@ -162,6 +197,45 @@ def test_a_password_does_not_belong_on_a_command_line(capsys: pytest.CaptureFixt
         serve_command(["db", "--store", "redis://user:hunter2@127.0.0.1/0"])
     said = capsys.readouterr().err
     assert ended.value.code == 64 and "NETEXT_URLFILTER_STORE" in said and "hunter2" not in said
+
+
+def test_a_user_token_gets_so_many_tokens(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_at(tmp_path, tokens_per_hour=2) as running:
+            bearer = {"authorization": f"Bearer {USER_TOKEN}"}
+            issued = [await running.ask("POST", "/issue", b"request", bearer) for _ in range(3)]
+            assert [answer.status for answer in issued] == [200, 200, 429]
+            assert 1 <= int(issued[-1].headers["retry-after"]) <= 1801
+            await running.service.reload()
+            assert (await running.ask("POST", "/issue", b"request", bearer)).status == 429, "a reload forgives nothing"
+
+    asyncio.run(scenario())
+
+
+def test_what_the_store_warns_of_is_in_the_log_once(tmp_path: Path) -> None:
+    class Worried(SQLiteStore):
+        async def warnings(self) -> list[str]:
+            return ["this store is about to forget; give it more"]
+
+    async def scenario() -> None:
+        store = Worried(tmp_path / "warning.sqlite3")
+        async with Running(write_database(tmp_path / "db"), store, housekeeping_seconds=0.01) as running:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await running.service.keep_house()
+            said = [line for line in running.log if line["event"] == "warning"]
+            assert [(line["cause"], line["next_step"]) for line in said] == [
+                ("this store is about to forget", "give it more")
+            ]
+
+    asyncio.run(scenario())
+
+
+def test_limits_are_whole_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (("--queue", "-1"), ("--key-space", "1.5"), ("--tokens-per-hour", "many")):
+        with pytest.raises(SystemExit) as ended:
+            serve_command(["db", *words])
+        assert ended.value.code == 64 and "a whole number is wanted" in capsys.readouterr().err
 
 
 class TestKeysInMemory:

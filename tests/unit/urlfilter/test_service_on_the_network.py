@@ -183,6 +183,22 @@ def test_a_client_that_goes_away_leaves_nothing(served: Served) -> None:
     assert served.ask("GET", "/health")[0] == 200 and served.pending() == 0
 
 
+def test_lookups_of_clients_that_go_away_are_not_computed(served: Served) -> None:
+    """Two run, four wait, all of them for clients that leave: of those that wait, none is begun any more."""
+    assert served.ask("POST", "/key", key_body())[0] == 200
+    body = query_body(served.config_id(), 1)
+    head = "".join(f"{name}: {text}\r\n" for name, text in HEADERS.items())
+    request = f"POST /queries HTTP/1.1\r\nHost: a\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    clients = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(6)]
+    for client in clients:
+        client.sendall(request)
+    wait_for(lambda: served.pending() == 6, 10, "six lookups")
+    for client in clients:
+        client.close()
+    wait_for(lambda: served.pending() == 0, 10, "nobody to be waited for")
+    assert [line["status"] for line in served.log if line["event"] == "refused"] == [499] * 6
+
+
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[str, str, str]:
     authority = trustme.CA()

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from network_extension.errors import ConfigurationError
-from network_extension.urlfilter.stores import KeyRecord, Store, StoreUnavailable, open_store
+from network_extension.urlfilter.stores import KeyRecord, Store, StoreUnavailable, open_store, sqlite_store
 from network_extension.urlfilter.stores.redis_store import RedisStore
 
 from .redis_server import RedisServer
@@ -181,6 +181,53 @@ def test_a_full_disk_is_said_and_spares_the_others(tmp_path: Path) -> None:
             assert await store.key_record(b"before") == RECORD
 
     asyncio.run(scenario())
+
+
+def held(path: Path) -> set[int]:
+    """The owners whose keys are there."""
+
+    async def look() -> set[int]:
+        async with opened(str(path)) as store:
+            return {number for number in range(100) if await store.key_record(bytes([number]))}
+
+    return asyncio.run(look())
+
+
+def fill(path: Path, keys: int, key_space: int) -> list[str]:
+    """Put keys of 100 kB; what the store says of it."""
+
+    async def scenario() -> list[str]:
+        store = open_store(str(path), key_space)
+        try:
+            assert await store.spend(b"nonce", FAR)
+            for number in range(keys):
+                await store.put_key(bytes([number]), RECORD, bytes(100_000), FAR + number)
+            assert not await store.spend(b"nonce", FAR), "tokens stay spent"
+            said = await store.warnings()
+            assert await store.warnings() == [], "once"
+            return said
+        finally:
+            await store.close()
+
+    return asyncio.run(scenario())
+
+
+def test_beyond_its_space_the_oldest_keys_go(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    (text,) = fill(path, 90, 4_000_000)
+    assert "evaluation keys were dropped" in text and "--key-space" in text
+    found = held(path)
+    assert found == set(range(min(found), 90)) and 20 <= len(found) <= 40
+    assert path.stat().st_size < 5_000_000
+
+
+def test_keys_leave_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fill(tmp_path / "roomy", 50, 0) == []
+    monkeypatch.setattr(sqlite_store, "TAKEN_ANYHOW", 2_000_000)
+    monkeypatch.setattr(sqlite_store, "LEFT_FREE", (1.0, 1 << 60))  # as if the disk were full
+    assert fill(tmp_path / "tight", 50, 0)
+    assert held(tmp_path / "tight") >= {47, 48, 49}
+    assert len(held(tmp_path / "roomy")) == 50
 
 
 def test_a_closed_store_says_so_and_closing_waits_for_what_was_begun(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ class GatewayKeys:
             ]
             if document["format"] != 1:
                 raise ValueError("unknown format")
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise ConfigurationError(
                 "gateway keys: damaged, or of another version; restore them, or remove them so that new ones are made"
             ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -26,8 +26,11 @@ MOST_KEYS = 16
 """Evaluation keys in one body."""
 MOST_USE_CASES = 64
 LARGEST_TOKEN_REQUEST = 4096
+LOOK_FOR_CLIENT = 0.5
+"""Seconds between two looks whether the client of a lookup that waits is still there."""
 
 _Message = TypeVar("_Message", bound=Message)
+_Result = TypeVar("_Result")
 
 
 class Endpoints:
@@ -73,7 +76,8 @@ class Endpoints:
         user, _ = await self._admit(request)
         async with self._body(request) as body:
             asked = _parsed(Requests, body)
-            answers = await answer_queries(asked, user, service.catalogue, service.keys, service.admission)
+            answering = answer_queries(asked, user, service.catalogue, service.keys, service.admission)
+            answers = await _while_there(request, answering)
         for query in asked.requests:
             service.metrics.lookups.labels(query.usecase).inc()
         return Response(answers.SerializeToString())
@@ -121,7 +125,8 @@ class Endpoints:
 
     async def issue(self, request: Request) -> Response:
         """POST /issue: TokenRequest → TokenResponse, signed with the key of the user's tier."""
-        tier = self._service.users.tier(request.headers.get("authorization", ""))
+        tier, user = self._service.users.user(request.headers.get("authorization", ""))
+        self._service.issuance.take(user)
         async with self._body(request) as body:
             if len(body) > LARGEST_TOKEN_REQUEST:
                 raise Refusal(422, "The body is no TokenRequest")
@@ -179,6 +184,24 @@ class Endpoints:
             yield body
         finally:
             self._service.bodies.release(len(body))
+
+
+async def _while_there(request: Request, work: Coroutine[None, None, _Result]) -> _Result:
+    """The result, unless the client goes away: then what still waits for a core is dropped. Raises `Refusal` 499."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            looking = tasks.create_task(_look_for_client(request))
+            result = await work
+            looking.cancel()
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None
+    return result
+
+
+async def _look_for_client(request: Request) -> None:
+    while not await request.is_disconnected():  # noqa: ASYNC110  the server tells nobody who does not ask
+        await asyncio.sleep(LOOK_FOR_CLIENT)
+    raise Refusal(499, "The client is gone")
 
 
 def _parsed(kind: type[_Message], body: bytes) -> _Message:

@@ -35,10 +35,12 @@ _NEXT_STEPS = {
     408: "none if it is rare: a client with a bad network; else see what slows bodies down in front of the service",
     410: "none: the client fetches the new configuration; keep more versions if this is frequent",
     413: "none if it is rare; else see which client sends bodies that large",
+    429: "none if it is rare; else see who has this user token, or raise --tokens-per-hour",
+    499: "none if it is rare: the client did not wait for its answer; else give the service more cores",
     422: "none if it is rare: the client fetches the issuer's keys again",
     500: "ask for the system's update, or use sharding by SHA-256",
     501: "none: shards are addressed by their index only",
-    503: "none if it is rare; else give the service more cores or instances (docs/urlfilter/sizing.md)",
+    503: "none if it is rare; else give the service more cores or instances (docs/urlfilter/operating.md)",
 }
 
 

@@ -19,6 +19,7 @@ from .catalogue import Catalogue, ServedVersion
 from .configuration import BuiltUseCase, ServiceConfiguration, read_configuration
 from .evaluation_keys import EvaluationKeys, KeyReader
 from .event_log import EventLog
+from .issuance_limit import IssuanceLimit
 from .loading import Loader, VersionFiles
 from .metrics import Metrics
 from .settings import ServiceSettings
@@ -58,6 +59,7 @@ class Service:
         self.metrics = Metrics()
         self.catalogue = Catalogue()
         self.users = UserTokens(configuration.tiers)
+        self.issuance = IssuanceLimit(settings.tokens_per_hour, monotonic)
         self.tokens = tokens
         self.keys = EvaluationKeys(store, engine, clock, settings.key_cache_bytes)
         self.admission = Admission(settings.lookups_at_a_time, settings.queue_limit, settings.patience, monotonic)
@@ -69,6 +71,7 @@ class Service:
         self._loader = Loader(engine.open_version, lambda text: self.log.write("warning", level="warning", cause=text))
         self._reloading = asyncio.Lock()
         self._served_current: dict[Path, str] = {}
+        self._warned: set[str] = set()
         self._watch_gauges()
 
     @property
@@ -82,6 +85,7 @@ class Service:
         self._note_current(self.configuration)
         self.catalogue = await asyncio.to_thread(self._loader.load, self.configuration, Catalogue())
         await self.store.check()
+        await self._warn()
         if self.needs_tokens:
             await self.tokens.open(set(self.configuration.tiers.values()))
         for keep in self.also_keep:
@@ -115,7 +119,7 @@ class Service:
                     next_step="serving goes on as before; mend the cause and send SIGHUP again",
                 )
                 return
-            self.users = UserTokens(configuration.tiers)
+            self.users = self.users.changed(configuration.tiers)
             self.configuration, self.catalogue = configuration, catalogue
             self.metrics.reloads.labels("done").inc()
             self._count_versions()
@@ -135,6 +139,7 @@ class Service:
             await asyncio.sleep(self.settings.housekeeping_seconds)
             try:
                 self.metrics.expired.inc(await self.store.expire(self.clock()))
+                await self._warn()
                 if self.needs_tokens:
                     await self.tokens.open(set(self.configuration.tiers.values()))
                 for keep in self.also_keep:
@@ -152,6 +157,14 @@ class Service:
         await asyncio.to_thread(self.admission.close)
         await self.store.close()
         self.log.write("stopped")
+
+    async def _warn(self) -> None:
+        """What the store has to say, each thing once."""
+        for text in await self.store.warnings():
+            if text not in self._warned:
+                self._warned.add(text)
+                cause, _, next_step = text.partition("; ")
+                self.log.write("warning", level="warning", cause=cause, next_step=next_step or None)
 
     def _with_same_users(self, configuration: ServiceConfiguration) -> ServiceConfiguration:
         """A built directory names no users: those of the command line stay."""

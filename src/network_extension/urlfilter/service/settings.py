@@ -23,6 +23,8 @@ class ServiceSettings:
     """Lookups that wait; at 15 a second, the last one waits for 9 seconds."""
     patience: float = 20.0
     """Seconds that a lookup waits at most. Clients have given up by then."""
+    tokens_per_hour: int = 0
+    """Tokens that one user token gets in an hour; 0: as many as it asks for."""
     key_cache_bytes: int = evaluation_keys.CACHE_BYTES
     body_bytes: int = bodies.MOST_BYTES
     all_bodies_bytes: int = bodies.ALL_BYTES

@@ -22,23 +22,32 @@ class UserTokens:
     key is this process's own, and then compared in constant time.
     """
 
-    def __init__(self, tiers: Mapping[str, str]) -> None:
-        self._key = os.urandom(32)
+    def __init__(self, tiers: Mapping[str, str], key: bytes = b"") -> None:
+        self._key = key or os.urandom(32)
         self._tiers = {self._hash(token): (token.encode(), tier) for token, tier in tiers.items()}
+
+    def changed(self, tiers: Mapping[str, str]) -> UserTokens:
+        """Other tiers; users keep their names."""
+        return UserTokens(tiers, self._key)
 
     def tier(self, authorization: str) -> str:
         """The tier of the user whose token is in an Authorization header. Raises `Refusal` 401."""
+        return self.user(authorization)[0]
+
+    def user(self, authorization: str) -> tuple[str, bytes]:
+        """The same, and a name of the user that tells nothing of the token. Raises `Refusal` 401."""
         scheme, _, token = authorization.strip().partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise unauthorized("A user token is needed: Authorization: Bearer <token>")
         token = token.strip()
-        known, tier = self._tiers.get(self._hash(token), (b"", ""))
+        name = self._hash(token)
+        known, tier = self._tiers.get(name, (b"", ""))
         if not known or not hmac.compare_digest(known, token.encode()):
             raise unauthorized(
                 "Unknown user token",
                 next_step="compare the app's pirAuthenticationToken with users in the configuration",
             )
-        return tier
+        return tier, name
 
     def _hash(self, token: str) -> bytes:
         return hashlib.blake2b(token.encode(), key=self._key).digest()

@@ -10,9 +10,11 @@ from .store import Store
 _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
-def open_store(where: str) -> Store:
+def open_store(where: str, key_space: int = 0) -> Store:
     """The store at `where`: the path of an SQLite file, which is made when absent, or redis://, rediss:// (TLS) or
     unix:// as redis-py reads them. Redis is first asked when it is first needed.
+
+    `key_space`: bytes that an SQLite file may have, 0 for what its disk allows; Redis has `maxmemory`.
 
     Raises `ConfigurationError` for what is neither, or is a file that cannot be opened.
     """
@@ -27,4 +29,4 @@ def open_store(where: str) -> Store:
         )
     from .sqlite_store import SQLiteStore
 
-    return SQLiteStore(Path(where))
+    return SQLiteStore(Path(where), key_space)

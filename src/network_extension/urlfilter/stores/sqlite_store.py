@@ -36,6 +36,12 @@ DELETE FROM evaluation_keys WHERE owner IN (SELECT owner FROM evaluation_keys WH
 _EXPIRE_NONCES = """
 DELETE FROM spent_nonces WHERE nonce IN (SELECT nonce FROM spent_nonces WHERE until < ? LIMIT ?)
 """
+_DROP_OLDEST = "DELETE FROM evaluation_keys WHERE owner IN (SELECT owner FROM evaluation_keys ORDER BY until LIMIT ?)"
+_DROPPED_AT_ONCE = 16
+LEFT_FREE = 0.05, 512 << 20
+"""Of the disk, and in bytes, at most: what evaluation keys leave to others, and to spent tokens."""
+TAKEN_ANYHOW = 1 << 30
+"""Bytes of a file that may be there whatever else fills the disk: some 1,300 keys."""
 _LOCK_WAIT_MS = 5000
 """How long to wait for another process that writes to the same file."""
 _KEYS_AT_ONCE, _NONCES_AT_ONCE = 64, 10_000
@@ -43,10 +49,16 @@ _KEYS_AT_ONCE, _NONCES_AT_ONCE = 64, 10_000
 
 
 class SQLiteStore:
-    """See `Store`. Opening and closing block shortly; nothing else does."""
+    """See `Store`. Opening and closing block shortly; nothing else does.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Evaluation keys take 0.3 to 0.8 MB each, and a client may make one up at any time. So they have a bound: the file's
+    size (`key_space`, in bytes), or what leaves a twentieth of the disk free. At the bound the oldest go: their clients
+    are told that the key is not found, and send it again.
+    """
+
+    def __init__(self, path: Path, key_space: int = 0) -> None:
+        self._path, self._key_space = path, key_space
+        self._dropped = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Private keys are in it. SQLite gives its -wal and -shm files the same mode.
@@ -108,7 +120,26 @@ class SQLiteStore:
     async def put_key(self, owner: bytes, record: KeyRecord, key: bytes, until: float) -> None:
         """See `Store`."""
         row = (owner, record.timestamp, record.digest, until, key)
-        await self._write(lambda writing: writing.execute("REPLACE INTO evaluation_keys VALUES (?, ?, ?, ?, ?)", row))
+
+        def put(writing: sqlite3.Connection) -> None:
+            if self._is_short(writing, len(key)):
+                self._dropped += writing.execute(_DROP_OLDEST, (_DROPPED_AT_ONCE,)).rowcount
+            writing.execute("REPLACE INTO evaluation_keys VALUES (?, ?, ?, ?, ?)", row)
+
+        await self._write(put)
+
+    def _is_short(self, connection: sqlite3.Connection, more: int) -> bool:
+        """Whether older keys have to go before one of so many bytes comes. What was deleted is used again first."""
+        size, pages, free = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
+        )
+        used = int((pages - free) * size + more)
+        if self._key_space or used <= TAKEN_ANYHOW:
+            return used > (self._key_space or TAKEN_ANYHOW)
+        disk = os.statvfs(self._path.parent)
+        share, most = LEFT_FREE
+        left = min(int(disk.f_blocks * disk.f_frsize * share), most)
+        return bool(disk.f_bavail * disk.f_frsize + free * size - more < left)
 
     async def key_record(self, owner: bytes) -> KeyRecord | None:
         """See `Store`."""
@@ -141,6 +172,14 @@ class SQLiteStore:
     async def check(self) -> None:
         """See `Store`."""
         await self._read("SELECT name FROM documents LIMIT 1")
+
+    async def warnings(self) -> list[str]:
+        """See `Store`."""
+        dropped, self._dropped = self._dropped, 0
+        if not dropped:
+            return []
+        lost = f"{dropped} evaluation keys were dropped for want of room, and their clients have to send them again"
+        return [f"store {self._path}: {lost}; give it more (--key-space), or a larger disk"]
 
     async def close(self) -> None:
         """See `Store`."""

@@ -60,5 +60,8 @@ class Store(Protocol):
     async def check(self) -> None:
         """Nothing, if the store would answer."""
 
+    async def warnings(self) -> list[str]:
+        """What endangers keys and tokens, or has cost some since the last time, each with what mends it."""
+
     async def close(self) -> None:
         """Finish what was begun and let go of files and connections."""
