@@ -53,6 +53,8 @@ def measure(way: Way, count: int) -> tuple[Memory, str]:
     """Memory while `count` flows are open and idle, and the proof (each is used once afterwards)."""
     client = [WITNESS, *python(), str(HERE / "load.py"), "hold", FAR4, str(ECHO_PORT), str(count)]
     lab = way.lab
+    # Rounds follow each other faster than the ports of the last ones become free (TIME_WAIT, 60 s).
+    lab.near.run("sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65535")
     with tempfile.TemporaryFile("w+") as log:
         process = lab.near.start(
             *NOBODY, *way.words(client), stdin=subprocess.PIPE, stderr=log, env=lab.environment(), cwd=str(lab.folder)
