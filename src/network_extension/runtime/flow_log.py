@@ -30,7 +30,8 @@ class FlowLog:
         self.bytes_out = self.bytes_in = 0
 
     def flow(self, flow: InterceptedFlow, now: float) -> None:
-        """A flow has ended (`now` by the reactor's clock)."""
+        """A flow has ended (`now` by the reactor's clock). What nobody has decided by then stays so: "undecided"."""
+        flow.outcome = flow.outcome or "undecided"
         self.totals[flow.outcome] = self.totals.get(flow.outcome, 0) + 1
         self.bytes_out += flow.bytes_out
         self.bytes_in += flow.bytes_in

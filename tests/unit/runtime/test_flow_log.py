@@ -313,3 +313,12 @@ def test_destinations(host: str | None, server: bytes, text: str) -> None:
 
 def test_a_record_is_plain_data() -> None:
     assert json.loads(json.dumps(flow_record(flow(), 0.031))) == RECORD
+
+
+def test_a_flow_that_nobody_has_decided_says_so() -> None:
+    reader = Reader("lines")
+    reader.log.flow(flow(outcome="", by="", reason="the sandbox ended"), 100.5)
+    reader.log.summary(1.0, 0)
+    text = reader.text()
+    reader.close()
+    assert "undecided" in text.split("\n")[0] and "1 flow (1 undecided)" in text
