@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from network_extension.pir.errors import ParameterError
 from network_extension.pir.he.context import Context
+from network_extension.pir.he.drbg import uniform_polynomial
 from network_extension.pir.he.galois import expansion_element, substituted, substitution
 from network_extension.pir.he.modular import Words
-from network_extension.pir.he.ntt import forward_rows, from_wire_order, inverse_rows, to_wire_order
+from network_extension.pir.he.ntt import forward_rows, from_wire_order, inverse_rows, ntt_tables, to_wire_order
 from network_extension.pir.he.packing import coefficient_bits, pack, packed_size, unpack
 from network_extension.pir.he.parameters import parameters_named
 from network_extension.pir.he.roots import smallest_root
@@ -52,6 +53,15 @@ def test_a_transform_evaluates_at_the_odd_powers_of_the_root(row: int) -> None:
         for coefficient in reversed(coefficients):
             value = (value * point + coefficient) % modulus
         assert value == int(wire[index])
+
+
+def test_the_known_answers_of_the_specification() -> None:
+    """§2.2: a transform of four coefficients modulo 97; §2.3: what a seed of zeros stands for."""
+    tables = ntt_tables((97,), 4)
+    values = np.array([[[1, 2, 3, 4]]], np.uint32)
+    forward_rows(values, 0, tables)
+    assert to_wire_order(values[0]).tolist() == [[30, 7, 64, 0]]
+    assert uniform_polynomial(bytes(32), [11, 13], 4).tolist() == [[4, 0, 2, 8], [10, 9, 3, 2]]
 
 
 @ROWS
