@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -31,8 +32,9 @@ from network_extension.pir.client import KeywordClient
 from network_extension.pir.he.serialization import parse_evaluation_key
 from network_extension.pir.processing import process_shard
 from network_extension.pir.processing_configuration import ProcessingConfiguration
-from network_extension.pir.service_configuration import pir_config
+from network_extension.pir.service_configuration import config_id, pir_config
 from network_extension.pir.shard import Shard
+from network_extension.urlfilter import lookup_messages
 from network_extension.urlfilter import oblivious_http as oh
 from network_extension.urlfilter import privacy_pass as pp
 from network_extension.urlfilter.oblivious_http.gateway import Gateway
@@ -41,6 +43,7 @@ from network_extension.urlfilter.oblivious_http.targets import call_application,
 ROWS, QUICK_ROWS = 1_000_000, 50_000
 URLS, QUICK_URLS = 10_000_000, 200_000
 CLIENTS = 16
+USE_CASE = "bench.url.filtering"
 
 
 class Figure(NamedTuple):
@@ -194,25 +197,128 @@ def oblivious(rounds: int) -> list[Figure]:
     ]
 
 
+class Served:
+    """`netext urlfilter serve` of the benchmark's shard, for everybody, in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        use_case = {"name": USE_CASE, "fileStem": "urls", "shardCount": 1}
+        path = folder / "service.json"
+        path.write_text(json.dumps({"users": [], "usecases": [use_case]}))
+        words = [sys.executable, "-m", "network_extension", "urlfilter", "serve", str(path), "--no-tokens"]
+        begun = time.perf_counter()
+        self._process = subprocess.Popen([*words, "--listen", "127.0.0.1:0"], stderr=subprocess.PIPE, text=True)
+        assert self._process.stderr is not None
+        self.url = ""
+        for line in self._process.stderr:
+            if found := re.search(r"(http://127\.0\.0\.1:\d+)/config", line):
+                self.url = found[1]
+            if line.lstrip().startswith("operators"):
+                break
+        self.seconds = time.perf_counter() - begun
+        """From the command to the line that says ready."""
+
+    def core_seconds(self) -> float:
+        """What the service has taken of the cores so far."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        assert self._process.stderr is not None
+        self._process.stderr.read()
+        self._process.wait()
+        self._process.stderr.close()
+
+
+async def ask_over_http(url: str, shard: Shard, wanted: bytes, count: int) -> float:
+    """Queries a second that so many clients get who ask again as soon as they have their answer."""
+    import aiohttp
+
+    config = pir_config([shard.checked])
+    client = KeywordClient(config)
+    keys = client.new_keys(os.urandom)
+    query = client.query(wanted, keys, os.urandom)
+    agent = {"User-Agent": "com.apple.ciphermld/1.0 iOS/26.0"}
+    configuration = config_id(config)
+    question = lookup_messages.Question(0, query.message)
+    body = lookup_messages.query_request(USE_CASE, [question], keys.identifier, configuration)
+    upload = lookup_messages.key_upload(keys.identifier, keys.evaluation_key)
+
+    async def one_client(number: int, session: aiohttp.ClientSession) -> None:
+        headers = agent | {"User-Identifier": f"client {number}"}
+        async with session.post(f"{url}/key", data=upload, headers=headers) as answer:
+            assert answer.status == 200, await answer.text()
+        started.append(number)
+        while len(started) < CLIENTS:  # noqa: ASYNC110  they begin together
+            await asyncio.sleep(0.01)
+        for _ in range(count):
+            async with session.post(f"{url}/queries", data=body, headers=headers) as answer:
+                content = await answer.read()
+                assert answer.status == 200, content
+            answered.append(content)
+
+    started: list[int] = []
+    answered: list[bytes] = []
+    connector = aiohttp.TCPConnector(limit=CLIENTS)
+    async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as tasks:
+        for number in range(CLIENTS):
+            tasks.create_task(one_client(number, session))
+        while len(started) < CLIENTS:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        begun = time.perf_counter()
+    spent = time.perf_counter() - begun
+    (reply,) = lookup_messages.read_responses(answered[-1], 1)
+    assert client.value(query, keys, reply) == b"1"
+    return len(answered) / spent
+
+
+async def round_trips_over_http(service: str, count: int) -> float:
+    """Sealed requests a second through the service's gateway, by clients that ask one after the other."""
+    import aiohttp
+
+    async def one_client(session: aiohttp.ClientSession) -> None:
+        async def carrier(method: str, url: str, content_type: str, body: bytes) -> tuple[int, str, bytes]:
+            async with session.request(method, url, data=body, headers={"Content-Type": content_type}) as answer:
+                return answer.status, answer.headers.get("Content-Type", ""), await answer.read()
+
+        client = oh.ObliviousClient(f"{service}/gateway", f"{service}/ohttp-keys", carrier)
+        request = oh.BinaryRequest("GET", "https", "a.example", "/.well-known/private-token-issuer-directory", (), b"")
+        for _ in range(count):
+            assert (await client.exchange(request)).status == 200
+
+    async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as tasks:
+        begun = time.perf_counter()
+        for _ in range(CLIENTS):
+            tasks.create_task(one_client(session))
+    return CLIENTS * count / (time.perf_counter() - begun)
+
+
+def over_http(folder: Path, count: int, rounds: int) -> list[Figure]:
+    """The whole service, through sockets; its clients take a part of the same cores."""
+    shard = Shard.open(folder / "urls-0.bin", folder / "urls-0.params.txtpb")
+    with Served(folder) as served:
+        asked = asyncio.run(ask_over_http(served.url, shard, keyword(count // 2), rounds))
+        before = served.core_seconds()
+        trips = median(asyncio.run(round_trips_over_http(served.url, 100)) for _ in range(rounds))
+        each = (served.core_seconds() - before) / (CLIENTS * 100 * rounds)
+    cores = len(os.sched_getaffinity(0))
+    return [
+        Figure(f"{CLIENTS} clients over HTTP", asked, "queries/s", "15/s", f"service and clients on {cores} cores"),
+        Figure(
+            "OHTTP over HTTP", 1 / each, "a second and core", "2,000/s", f"{trips:,.0f}/s with clients, {cores} cores"
+        ),
+    ]
+
+
 def start(folder: Path) -> list[Figure]:
     """From the command to the line that says ready."""
-    configuration = {"users": [], "usecases": [{"name": "bench.url.filtering", "fileStem": "urls", "shardCount": 1}]}
-    path = folder / "service.json"
-    path.write_text(json.dumps(configuration))
-    words = [sys.executable, "-m", "network_extension", "urlfilter", "serve", str(path), "--listen", "127.0.0.1:0"]
     times = []
     for _ in range(3):
-        begun = time.perf_counter()
-        process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "ready" in line:
-                break
-        times.append(time.perf_counter() - begun)
-        process.terminate()
-        process.stderr.read()
-        process.wait()
-        process.stderr.close()
+        with Served(folder) as served:
+            times.append(served.seconds)
     return [Figure("service start", median(times), "s", "3 s", "kernels compiled and cached")]
 
 
@@ -234,6 +340,7 @@ def main() -> int:
             lambda: lookups(folder, count, options.rounds),
             lambda: tokens(options.rounds),
             lambda: oblivious(options.rounds),
+            lambda: over_http(folder, count, options.rounds),
             lambda: start(folder),
         ]
         for part in parts:
