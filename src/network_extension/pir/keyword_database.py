@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +25,9 @@ Row = tuple[bytes, bytes]
 
 LONGEST_KEYWORD = 1 << 16
 _LONGEST_LINE = 8 * (LONGEST_KEYWORD + LONGEST_VALUE)
+_LONGEST_FIELD = 4 * LONGEST_KEYWORD + 1024
+"""Bytes of a keyword or a value in a text file, where an escaped byte takes four: what may be cut in two in a line that
+is read in pieces."""
 _ROWS_TAG = 0x0A  # field 1, length-delimited
 _FIELD = re.compile(rb'\s*(keyword|value)\s*:\s*(?:"((?:[^"\\\n]|\\.)*)"|\'((?:[^\'\\\n]|\\.)*)\')\s*[;,]?')
 _OPEN, _CLOSE = re.compile(rb"\s*rows\s*:?\s*\{"), re.compile(rb"\s*\}\s*[;,]?")
@@ -81,9 +85,15 @@ def _read_text(file: BinaryIO, name: str) -> Iterator[Row]:
     """
     fields: dict[bytes, bytes] | None = None
     is_list = False
-    for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), 1):
-        where, at = f"{name}:{number}", 0
+    number, rest = 1, b""
+    for piece in chain(iter(lambda: file.readline(_LONGEST_LINE), b""), [b""]):
+        line, rest, at = rest + piece, b"", 0
+        goes_on = len(piece) == _LONGEST_LINE and not piece.endswith(b"\n")
+        where = f"{name}:{number}"
         while not _BLANK.match(line, at):
+            if goes_on and len(line) - at < _LONGEST_FIELD:
+                rest = line[at:]  # a field may be cut in two here
+                break
             if fields is None and (bracket := (_CLOSE_LIST if is_list else _OPEN_LIST).match(line, at)) is not None:
                 at, is_list = bracket.end(), not is_list
             elif fields is None:
@@ -99,6 +109,7 @@ def _read_text(file: BinaryIO, name: str) -> Iterator[Row]:
                 _check(keyword, value, where)
                 yield keyword, value
                 fields = None
+        number += not goes_on
     if fields is not None or is_list:
         raise DatabaseError(
             f"{name}: ends in the middle of a row or of their list; the file was cut off, make it again"

@@ -42,6 +42,27 @@ def test_what_is_written_is_read(
     assert [(row.keyword, row.value) for row in message.rows] == rows
 
 
+@pytest.mark.parametrize("cut", [0, 1, 7, 40])
+def test_a_file_of_one_long_line(tmp_path: Path, cut: int) -> None:
+    """As protobuf writes with as_one_line: pieces of a megabyte end in the middle of something."""
+    path = tmp_path / "d.txtpb"
+    rows = [(b"%d.example" % number, b"1") for number in range(40_000)]
+    text = "rows: [" + ", ".join(f'{{ keyword: "{keyword.decode()}", value: "1" }}' for keyword, _ in rows) + "]"
+    path.write_text(" " * cut + text)
+    assert path.stat().st_size > 1 << 20
+    assert list(read_database(path)) == rows
+    longest = b"k" * (1 << 16)
+    path.write_bytes(b'rows { keyword: "' + b"\\153" * (1 << 16) + b'" value: "1" } ')
+    assert list(read_database(path)) == [(longest, b"1")]
+
+
+def test_a_long_line_that_ends_with_a_piece(tmp_path: Path) -> None:
+    path = tmp_path / "d.txtpb"
+    row = b'rows { keyword: "a" value: "1" }'
+    path.write_bytes(row + b" " * (8 * ((1 << 16) + 65535) - len(row)))
+    assert list(read_database(path)) == [(b"a", b"1")]
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -144,6 +144,52 @@ class TestTLS:
             assert (talk.sent, talk.state) == (b"", "dropped")
 
 
+def quic_datagrams(name: str, protocols: int) -> list[bytes]:
+    """What a client of aioquic sends first; many protocols make its hello longer than a datagram."""
+    connection = pytest.importorskip("aioquic.quic.connection")
+    configuration = pytest.importorskip("aioquic.quic.configuration").QuicConfiguration(
+        is_client=True, server_name=name, alpn_protocols=[f"protocol-{number}" for number in range(protocols)]
+    )
+    client = connection.QuicConnection(configuration=configuration)
+    client.connect(("192.0.2.1", 443), now=0.0)
+    return [data for data, _address in client.datagrams_to_send(now=0.0)]
+
+
+class TestQUIC:
+    @pytest.mark.parametrize(("name", "is_blocked"), [("blocked.example", True), ("ok.example", False)])
+    @pytest.mark.parametrize("protocols", [1, 100], ids=["one datagram", "several"])
+    def test_the_name_in_the_hello_decides(self, name: str, is_blocked: bool, protocols: int) -> None:
+        datagrams = quic_datagrams(name, protocols)
+        assert (len(datagrams) > 1) is (protocols > 1)
+        with harness(Provider(), log="all") as filters:
+            talk = filters.connect("browser → a.example:443/udp")
+            for datagram in datagrams[:-1]:
+                talk.send(datagram)
+                assert (talk.sent, talk.state) == (b"", "open")
+            talk.send(datagrams[-1])
+            assert (talk.state == "dropped") is is_blocked
+            assert talk.sent == (b"" if is_blocked else b"".join(datagrams))
+            assert f"https://{name}/" in filters.log_lines[0] and "by host name" in filters.log_lines[0]
+
+    def test_what_is_no_quic_is_let_through(self) -> None:
+        provider = Provider()
+        with harness(provider) as filters:
+            talk = filters.connect("game → a.example:443/udp")
+            talk.send(b"ping")
+            assert talk.sent == b"ping"
+        assert provider.session.asked == []
+
+    def test_a_hello_that_never_ends_is_let_through(self) -> None:
+        provider = Provider()
+        with harness(provider) as filters:
+            talk = filters.connect("browser → a.example:443/udp")
+            first = quic_datagrams("blocked.example", 100)[0]
+            for _ in range(8):
+                talk.send(first)
+            assert talk.sent == first * 8
+        assert provider.session.asked == []
+
+
 class TestWhatCannotBeFoundOut:
     @pytest.mark.parametrize("closed", [False, True])
     def test_the_policy_decides_and_the_log_says_so(self, closed: bool) -> None:
