@@ -34,7 +34,8 @@ def process_time(pid: int) -> float:
     """What a process has taken of all processors, in seconds; 0.0 for one that is gone."""
     for line in _lines(f"/proc/{pid}/stat"):
         fields = line.rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        if len(fields) > 12:
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     return 0.0
 
 
