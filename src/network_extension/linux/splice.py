@@ -205,6 +205,7 @@ class Relay:
         if self._released:  # by a filter that was shown bytes just now
             remote.close()
             return
+        _reset(into.source, False)
         into.source.close()
         self.far_end = None
         out.sink, out.sink_fd = remote, remote.fileno()
