@@ -10,6 +10,12 @@ from ..runtime.doctor import Check, examine, exit_status, self_check
 from .arguments import ArgumentParser
 
 EPILOG = """\
+Of Apple bundles (macOS, iOS), which this machine need not run:
+
+  netext doctor explain 'LOG LINE'     what a line of Apple's logs means, and which rules it points to
+  netext doctor logs FILE              which lines of a capture matter
+  netext doctor rules [ID]             what refuses a Network Extension, and how to mend it
+
 Exit status: 0 all well; 69 something that is needed is missing; 71 the self-check failed.
 Nothing is changed: all is tried in child processes, in namespaces that end with them.
 """
@@ -18,6 +24,12 @@ _NAME_WIDTH, _STATE_WIDTH, _WIDTH = 29, 9, 118
 
 def doctor(arguments: list[str]) -> int:
     """Examine, print, and check; the exit status."""
+    if arguments and arguments[0] in ("rules", "explain", "logs"):
+        from . import doctor_knowledge
+
+        name, *rest = arguments
+        commands = {"explain": doctor_knowledge.explain_line, "logs": doctor_knowledge.logs}
+        return commands.get(name, doctor_knowledge.rules)(rest)
     parser = ArgumentParser(
         "netext doctor",
         description=__doc__,

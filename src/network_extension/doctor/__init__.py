@@ -1,0 +1,1 @@
+"""The doctor for Apple bundles: what refuses a Network Extension, why, and how to mend it. Nothing is executed."""
