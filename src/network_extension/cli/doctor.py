@@ -15,6 +15,8 @@ Of Apple bundles (macOS, iOS), which this machine need not run:
   netext doctor explain 'LOG LINE'     what a line of Apple's logs means, and which rules it points to
   netext doctor logs FILE              which lines of a capture matter
   netext doctor rules [ID]             what refuses a Network Extension, and how to mend it
+  netext doctor plan --provider KIND --platform PLATFORM [--channel CHANNEL]
+                                       packaging, entitlements, Info.plist keys to start from
 
 Exit status: 0 all well; 69 something that is needed is missing; 71 the self-check failed.
 Nothing is changed: all is tried in child processes, in namespaces that end with them.
@@ -24,6 +26,10 @@ _NAME_WIDTH, _STATE_WIDTH, _WIDTH = 29, 9, 118
 
 def doctor(arguments: list[str]) -> int:
     """Examine, print, and check; the exit status."""
+    if arguments[:1] == ["plan"]:
+        from .doctor_plan import plan
+
+        return plan(arguments[1:])
     if arguments and arguments[0] in ("rules", "explain", "logs"):
         from . import doctor_knowledge
 
