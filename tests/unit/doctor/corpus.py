@@ -20,6 +20,7 @@ import pytest
 VERSIONS = ("0.3.0", "0.11.5", "0.12.15")
 CORPUS = Path(__file__).resolve().parents[3] / "build" / "corpus"
 _APP = "Mitmproxy Redirector.app"
+EXTENSION = Path("Contents/Library/SystemExtensions/org.mitmproxy.macos-redirector.network-extension.systemextension")
 
 
 @functools.cache
@@ -57,6 +58,12 @@ def app(version: str) -> Path:
         except OSError:  # another process was quicker
             shutil.rmtree(folder)
     return next(unpacked.rglob(_APP))
+
+
+def executables(version: str) -> list[Path]:
+    """The main executables of the app and of its system extension."""
+    bundles = [app(version), app(version) / EXTENSION]
+    return [next((bundle / "Contents" / "MacOS").iterdir()) for bundle in bundles]
 
 
 def _unpack(archive: tarfile.TarFile, folder: Path) -> None:
