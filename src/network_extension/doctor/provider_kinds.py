@@ -63,3 +63,19 @@ _ALL = (
 )  # fmt: skip
 KINDS: dict[str, ProviderKind] = {kind.name: kind for kind in _ALL}
 """By name."""
+POINTS: dict[str, tuple[ProviderKind, ...]] = {
+    point: tuple(kind for kind in _ALL if kind.point == point) for point in {kind.point for kind in _ALL if kind.point}
+} | {
+    # The second half of two kinds: a content filter's rules on iOS, a hotspot's authentication.
+    f"{_POINT}filter-control": (KINDS["content-filter"],),
+    f"{_POINT}hotspot-authentication": (KINDS["hotspot"],),
+}
+"""Extension points, and the kinds of provider that have them."""
+SUFFIX = "-systemextension"
+VALUES = frozenset(value for kind in _ALL for value in (kind.value, kind.developer_id_value) if value)
+"""All values that the entitlement can have."""
+
+
+def unsuffixed(value: str) -> str:
+    """A value of the entitlement without the suffix of system extensions under Developer ID."""
+    return value.removesuffix(SUFFIX)

@@ -1,0 +1,372 @@
+"""What is examined, with the facts that rules ask for: apps, their Network Extensions, platform, channel, providers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from .bundles import BundleKind, CodeBundle
+from .certificates import Certificate
+from .channels import SigningChannel, channel_of
+from .deployment_table import Packaging, Platform
+from .errors import UnreadableFile
+from .load_commands import Platform as BuildPlatform
+from .os_version import OSVersion
+from .provider_kinds import ENTITLEMENT, KINDS, POINTS, ProviderKind, unsuffixed
+from .signed_code import SignedCode, read_signed_code
+
+__all__ = ["App", "Extension", "InstallerPackage", "Member", "Product", "make_product"]
+
+_PLATFORMS = {
+    BuildPlatform.MACOS: Platform.MACOS,
+    BuildPlatform.IOS: Platform.IOS,
+    BuildPlatform.IOS_SIMULATOR: Platform.IOS,
+    BuildPlatform.TVOS: Platform.TVOS,
+    BuildPlatform.TVOS_SIMULATOR: Platform.TVOS,
+    BuildPlatform.MAC_CATALYST: Platform.CATALYST,
+    BuildPlatform.VISIONOS: Platform.VISIONOS,
+    BuildPlatform.VISIONOS_SIMULATOR: Platform.VISIONOS,
+}
+_PLATFORM_NAMES = {
+    "macosx": Platform.MACOS,
+    "iphoneos": Platform.IOS,
+    "iphonesimulator": Platform.IOS,
+    "appletvos": Platform.TVOS,
+    "appletvsimulator": Platform.TVOS,
+    "xros": Platform.VISIONOS,
+    "xrsimulator": Platform.VISIONOS,
+}
+_ON_MAC = (Platform.MACOS, Platform.CATALYST, Platform.IOS_ON_MAC)
+MISSPELT_ENTITLEMENTS = (
+    "com.apple.developer.networkextension",
+    "com.apple.developer.network-extension",
+    "com.apple.developer.network-extensions",
+    "com.apple.developer.networking.network-extension",
+    "com.apple.developer.networking.network-extensions",
+    "com.apple.developer.networking.networkextensions",
+    "com.apple.developer.networking.networkExtension",
+    "com.apple.networkextension",
+)
+"""Keys that were written where the entitlement's was meant."""
+
+
+@dataclass(eq=False)
+class Member:
+    """An app or an extension that counts: one bundle, and what its signature and its place tell."""
+
+    bundle: CodeBundle
+    chosen_channel: SigningChannel | None = field(default=None, repr=False)
+    """What the user says that the build is meant for."""
+
+    @property
+    def path(self) -> str:
+        """For findings: the bundle's path; its name when it is what was examined."""
+        return self.bundle.path or self.bundle.name
+
+    @property
+    def code(self) -> SignedCode | None:
+        """The main executable."""
+        return self.bundle.code
+
+    @cached_property
+    def entitlements(self) -> dict[str, Any]:
+        """What the code claims; of slices that differ, the first."""
+        return {} if self.code is None else dict(self.code.main.entitlements)
+
+    def claims(self, key: str) -> bool:
+        """Whether a boolean entitlement is true."""
+        return self.entitlements.get(key) is True
+
+    @property
+    def values(self) -> list[str]:
+        """Values of the Network Extension entitlement that are texts; [] where it is no array."""
+        found = self.entitlements.get(ENTITLEMENT)
+        return [value for value in found if isinstance(value, str)] if isinstance(found, list) else []
+
+    @property
+    def misspelt(self) -> list[str]:
+        """Keys that are claimed in place of the entitlement's."""
+        return [key for key in MISSPELT_ENTITLEMENTS if key in self.entitlements]
+
+    @property
+    def groups(self) -> list[str]:
+        """App groups that are claimed."""
+        found = self.entitlements.get("com.apple.security.application-groups")
+        return [value for value in found if isinstance(value, str)] if isinstance(found, list) else []
+
+    @property
+    def is_sandboxed(self) -> bool:
+        """Whether a Mac's App Sandbox is claimed."""
+        return self.claims("com.apple.security.app-sandbox")
+
+    @cached_property
+    def platform(self) -> Platform:
+        """What the code is built for; else what Info.plist says; else what the bundle's shape suggests."""
+        for build in self.code.main.image.commands.build_versions if self.code else ():
+            if build.platform in _PLATFORMS:
+                return _PLATFORMS[BuildPlatform(build.platform)]
+        listed = self.bundle.information.get("CFBundleSupportedPlatforms")
+        names = [*listed] if isinstance(listed, list) else []
+        for name in [*names, self.bundle.text("DTPlatformName")]:
+            if isinstance(name, str) and name.lower() in _PLATFORM_NAMES:
+                return _PLATFORM_NAMES[name.lower()]
+        return Platform.MACOS if self.bundle.is_deep else Platform.IOS
+
+    @property
+    def is_on_mac(self) -> bool:
+        """Whether it runs on a Mac."""
+        return self.platform in _ON_MAC
+
+    @cached_property
+    def signed_channel(self) -> SigningChannel:
+        """The channel that the certificate and the profile tell."""
+        if self.code is None or any(found.signature is None for found in self.code.slices):
+            return SigningChannel.UNSIGNED
+        certificate = self.code.main.certificate
+        if certificate is None:
+            return SigningChannel.SIGNED_AD_HOC
+        return channel_of(certificate.kinds, None if self.bundle.profile is None else self.bundle.profile.kind)
+
+    @property
+    def channel(self) -> SigningChannel:
+        """The channel that rules ask for."""
+        return self.chosen_channel or self.signed_channel
+
+    @property
+    def is_signed_by_apple(self) -> bool:
+        """Whether the App Store or TestFlight has signed it again: its profile then no longer matters."""
+        kinds = "" if self.certificate is None else " ".join(kind.value for kind in self.certificate.kinds)
+        return "signed again by Apple" in kinds
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """The signer's."""
+        return None if self.code is None else self.code.main.certificate
+
+    @property
+    def team(self) -> str:
+        """Of the code directory; empty where it names none."""
+        directory = None if self.code is None else self.code.main.directory
+        return (directory.team if directory else None) or ""
+
+    @cached_property
+    def minimum_versions(self) -> list[OSVersion]:
+        """The least system version of each slice, as its code says."""
+        slices = self.code.slices if self.code else ()
+        return [build.minimum_os for found in slices for build in found.image.commands.build_versions[:1]]
+
+    @property
+    def declared_minimum(self) -> OSVersion | None:
+        """The least system version that Info.plist names."""
+        text = self.bundle.text("LSMinimumSystemVersion" if self.is_on_mac else "MinimumOSVersion")
+        parts = text.split(".")
+        if not text or len(parts) > 3 or not all(part.isascii() and part.isdigit() and len(part) < 6 for part in parts):
+            return None
+        return OSVersion(*(int(part) for part in parts))
+
+    @property
+    def least_version(self) -> OSVersion | None:
+        """The least system version that the code runs on, on any architecture."""
+        return min(self.minimum_versions, default=self.declared_minimum)
+
+
+@dataclass(eq=False)
+class Extension(Member):
+    """An app extension or a system extension with a Network Extension in it."""
+
+    container: App | None = field(default=None, repr=False)
+    """The app that it lies in; None when it is examined alone."""
+
+    @property
+    def is_system_extension(self) -> bool:
+        """Or an app extension."""
+        return self.bundle.kind is BundleKind.SYSTEM_EXTENSION
+
+    @property
+    def packaging(self) -> Packaging:
+        """As the deployment table names it."""
+        return Packaging.SYSTEM_EXTENSION if self.is_system_extension else Packaging.APP_EXTENSION
+
+    @property
+    def network_extension(self) -> dict[str, Any]:
+        """The dictionary NetworkExtension of a system extension's Info.plist."""
+        return _dictionary(self.bundle.information.get("NetworkExtension"))
+
+    @property
+    def provider_classes(self) -> dict[str, Any]:
+        """NEProviderClasses: extension point to class."""
+        return _dictionary(self.network_extension.get("NEProviderClasses"))
+
+    @property
+    def classic(self) -> dict[str, Any] | None:
+        """The dictionary NSExtension; None where there is none."""
+        found = self.bundle.information.get("NSExtension")
+        return found if isinstance(found, dict) else None
+
+    @property
+    def extension_kit(self) -> dict[str, Any] | None:
+        """The dictionary EXAppExtensionAttributes; None where there is none."""
+        found = self.bundle.information.get("EXAppExtensionAttributes")
+        return found if isinstance(found, dict) else None
+
+    @property
+    def points(self) -> list[str]:
+        """Extension points that Info.plist names, known or not."""
+        if self.is_system_extension:
+            return [str(key) for key in self.provider_classes]
+        found = [
+            (self.classic or {}).get("NSExtensionPointIdentifier"),
+            (self.extension_kit or {}).get("EXExtensionPointIdentifier"),
+        ]
+        return [point for point in found if isinstance(point, str)]
+
+    @cached_property
+    def imported_kinds(self) -> list[ProviderKind]:
+        """Kinds whose classes the code takes from the framework."""
+        return [kind for kind in KINDS.values() if any(self.imports_class(name) for name in kind.classes)]
+
+    def imports_class(self, name: str) -> bool:
+        """Whether the main executable takes this class from elsewhere."""
+        return self.code is not None and self.code.imports_class(name)
+
+    @cached_property
+    def kinds(self) -> list[ProviderKind]:
+        """The kinds of provider in it: by its points, and, where one point serves two kinds, by its classes. With no
+        point that is known, by its classes alone.
+        """
+        found: list[ProviderKind] = []
+        for point in self.points:
+            fitting = POINTS.get(point, ())
+            by_class = [kind for kind in fitting if kind in self.imported_kinds]
+            found += [kind for kind in (by_class or fitting[:1]) if kind not in found]
+        return found or self.imported_kinds
+
+
+def _dictionary(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+@dataclass(eq=False)
+class App(Member):
+    """An app, and the Network Extensions in it."""
+
+    extensions: list[Extension] = field(default_factory=list)
+
+    @property
+    def system_extensions(self) -> list[Extension]:
+        """Those that are system extensions."""
+        return [found for found in self.extensions if found.is_system_extension]
+
+    @property
+    def members(self) -> list[Member]:
+        """The app and its Network Extensions."""
+        return [self, *self.extensions]
+
+    @cached_property
+    def other_code(self) -> list[SignedCode]:
+        """Every Mach-O file in the app, apart from its main executable and what its Network Extensions hold."""
+        own = {self.bundle.executable_path}
+        skipped = tuple(f"{found.bundle.path}/" for found in self.extensions)
+        found: list[SignedCode] = []
+        files = self.bundle.files
+        for path in files.below(self.bundle.path):
+            if files.is_file(path) and path not in own and not path.startswith(skipped):
+                try:
+                    code = read_signed_code(files, path, self.bundle.anchors)
+                except UnreadableFile:
+                    continue  # what cannot be read is told where its signature is looked at
+                if code is not None:
+                    found.append(code)
+        return found
+
+    def uses_class(self, name: str) -> bool:
+        """Whether the main executable, or any library or helper of the app, takes this class from elsewhere."""
+        if self.code is not None and self.code.imports_class(name):
+            return True
+        return any(code.imports_class(name) for code in self.other_code)
+
+
+@dataclass(frozen=True)
+class InstallerPackage:
+    """What an installer package says of where its bundles go."""
+
+    path: str
+    install_location: str
+    relocatable: tuple[str, ...]
+    """Bundles (ids or paths) that the installer may put elsewhere."""
+    bundle_paths: tuple[str, ...]
+    """Below the install location."""
+    scripts: tuple[tuple[str, bytes], ...] = ()
+    """Name and first bytes."""
+
+
+@dataclass(eq=False)
+class Product:
+    """All that was found in what is examined."""
+
+    apps: list[App]
+    """Apps that have to do with Network Extension."""
+    lone: list[Extension]
+    """Network Extensions that lie in no app."""
+    bundles: list[CodeBundle]
+    """Every bundle, whatever it is."""
+    now: datetime
+    anchors: Sequence[Certificate] = ()
+    packages: Sequence[InstallerPackage] = ()
+    archive: dict[str, Any] = field(default_factory=dict)
+    """ApplicationProperties of an Xcode archive."""
+    previous: Product | None = None
+    devices: Sequence[str] = ()
+    """Identifiers of devices that the build is meant for (--udid)."""
+
+    @property
+    def extensions(self) -> list[Extension]:
+        """All Network Extensions."""
+        return [*(found for app in self.apps for found in app.extensions), *self.lone]
+
+    @property
+    def members(self) -> list[Member]:
+        """Apps and Network Extensions."""
+        return [*(member for app in self.apps for member in app.members), *self.lone]
+
+
+def make_product(
+    bundles: list[CodeBundle],
+    now: datetime,
+    *,
+    anchors: Sequence[Certificate] = (),
+    channel: SigningChannel | None = None,
+) -> Product:
+    """The apps and extensions among `bundles` that have to do with Network Extension."""
+    apps = {id(bundle): App(bundle, channel) for bundle in bundles if bundle.kind is BundleKind.APP}
+    lone: list[Extension] = []
+    for bundle in bundles:
+        if bundle.kind not in (BundleKind.APP_EXTENSION, BundleKind.SYSTEM_EXTENSION):
+            continue
+        extension = Extension(bundle, channel)
+        if not _is_network_extension(extension):
+            continue
+        extension.container = apps.get(id(bundle.app)) if bundle.app else None
+        if extension.container is None:
+            lone.append(extension)
+        else:
+            extension.container.extensions.append(extension)
+    concerned = [app for app in apps.values() if app.extensions or ENTITLEMENT in app.entitlements or app.misspelt]
+    return Product(concerned, lone, bundles, now, anchors)
+
+
+def _is_network_extension(extension: Extension) -> bool:
+    """By any of its signs: one that is wrong is what rules are for. Other system extensions have none of them."""
+    if extension.network_extension or any("networkextension" in point.lower() for point in extension.points):
+        return True
+    if ENTITLEMENT in extension.entitlements or extension.misspelt:
+        return True
+    return bool(extension.imported_kinds)
+
+
+def kinds_of_value(value: str) -> list[ProviderKind]:
+    """The kinds that need an entitlement's value, with or without its suffix."""
+    return [kind for kind in KINDS.values() if kind.value == unsuffixed(value)]
