@@ -46,6 +46,8 @@ _SUFFIXES = {
     ".bundle": BundleKind.PLUGIN,
 }
 MAC_PROFILE, MOBILE_PROFILE = "embedded.provisionprofile", "embedded.mobileprovision"
+NO_FILE, NO_MACHO = "there is no such file", "no Mach-O file"
+"""Why there is no code, where that is not a reader's error."""
 _SEAL = "_CodeSignature/CodeResources"
 _TICKET = "CodeResources"
 MAX_SEAL = 128 << 20
@@ -151,10 +153,10 @@ class CodeBundle:
     @cached_property
     def _code(self) -> tuple[SignedCode | None, str]:
         if "\0" in self.executable_path or not self.files.is_file(self.executable_path):
-            return None, "there is none"
+            return None, NO_FILE
         try:
             code = read_signed_code(self.files, self.executable_path, self.anchors)
-            return code, "" if code is not None else "no Mach-O file"
+            return code, "" if code is not None else NO_MACHO
         except UnreadableFile as error:
             return None, str(error)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .bundles import BundleKind, CodeBundle
 from .certificates import Certificate
@@ -17,6 +17,9 @@ from .load_commands import Platform as BuildPlatform
 from .os_version import OSVersion
 from .provider_kinds import ENTITLEMENT, KINDS, POINTS, ProviderKind, unsuffixed
 from .signed_code import SignedCode, read_signed_code
+
+if TYPE_CHECKING:
+    from .integrity import IntegrityFault
 
 __all__ = ["App", "Extension", "InstallerPackage", "Member", "Product", "make_product"]
 
@@ -30,6 +33,7 @@ _PLATFORMS = {
     BuildPlatform.VISIONOS: Platform.VISIONOS,
     BuildPlatform.VISIONOS_SIMULATOR: Platform.VISIONOS,
 }
+_SIMULATORS = (BuildPlatform.IOS_SIMULATOR, BuildPlatform.TVOS_SIMULATOR, BuildPlatform.VISIONOS_SIMULATOR)
 _PLATFORM_NAMES = {
     "macosx": Platform.MACOS,
     "iphoneos": Platform.IOS,
@@ -53,28 +57,12 @@ MISSPELT_ENTITLEMENTS = (
 """Keys that were written where the entitlement's was meant."""
 
 
-@dataclass(eq=False)
-class Member:
-    """An app or an extension that counts: one bundle, and what its signature and its place tell."""
+class Claims:
+    """Entitlements, wherever they stand: in a signature, or in a file of the sources."""
 
-    bundle: CodeBundle
-    chosen_channel: SigningChannel | None = field(default=None, repr=False)
-    """What the user says that the build is meant for."""
-
-    @property
-    def path(self) -> str:
-        """For findings: the bundle's path; its name when it is what was examined."""
-        return self.bundle.path or self.bundle.name
-
-    @property
-    def code(self) -> SignedCode | None:
-        """The main executable."""
-        return self.bundle.code
-
-    @cached_property
-    def entitlements(self) -> dict[str, Any]:
-        """What the code claims; of slices that differ, the first."""
-        return {} if self.code is None else dict(self.code.main.entitlements)
+    path: str
+    """For findings."""
+    entitlements: Mapping[str, Any]
 
     def claims(self, key: str) -> bool:
         """Whether a boolean entitlement is true."""
@@ -83,8 +71,7 @@ class Member:
     @property
     def values(self) -> list[str]:
         """Values of the Network Extension entitlement that are texts; [] where it is no array."""
-        found = self.entitlements.get(ENTITLEMENT)
-        return [value for value in found if isinstance(value, str)] if isinstance(found, list) else []
+        return _texts(self.entitlements.get(ENTITLEMENT))
 
     @property
     def misspelt(self) -> list[str]:
@@ -94,8 +81,45 @@ class Member:
     @property
     def groups(self) -> list[str]:
         """App groups that are claimed."""
-        found = self.entitlements.get("com.apple.security.application-groups")
-        return [value for value in found if isinstance(value, str)] if isinstance(found, list) else []
+        return _texts(self.entitlements.get("com.apple.security.application-groups"))
+
+
+def _texts(value: Any) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+@dataclass(eq=False)
+class EntitlementsFile(Claims):
+    """An .entitlements file of the sources: variables in it are not filled in yet."""
+
+    path: str
+    entitlements: Mapping[str, Any]
+    comment_line: int = 0
+    """Where the first comment stands, from 1; 0: there is none."""
+
+
+@dataclass(eq=False)
+class Member(Claims):
+    """An app or an extension that counts: one bundle, and what its signature and its place tell."""
+
+    bundle: CodeBundle
+    chosen_channel: SigningChannel | None = field(default=None, repr=False)
+    """What the user says that the build is meant for."""
+
+    @property
+    def path(self) -> str:  # type: ignore[override]
+        """For findings: the bundle's path; its name when it is what was examined."""
+        return self.bundle.path or self.bundle.name
+
+    @property
+    def code(self) -> SignedCode | None:
+        """The main executable."""
+        return self.bundle.code
+
+    @cached_property
+    def entitlements(self) -> Mapping[str, Any]:  # type: ignore[override]
+        """What the code claims; of slices that differ, the first."""
+        return {} if self.code is None else self.code.main.entitlements
 
     @property
     def is_sandboxed(self) -> bool:
@@ -114,6 +138,12 @@ class Member:
             if isinstance(name, str) and name.lower() in _PLATFORM_NAMES:
                 return _PLATFORM_NAMES[name.lower()]
         return Platform.MACOS if self.bundle.is_deep else Platform.IOS
+
+    @property
+    def is_for_simulator(self) -> bool:
+        """Whether it runs in a simulator, which asks for no signature."""
+        builds = self.code.main.image.commands.build_versions if self.code else ()
+        return any(build.platform in _SIMULATORS for build in builds)
 
     @property
     def is_on_mac(self) -> bool:
@@ -254,6 +284,8 @@ class App(Member):
     """An app, and the Network Extensions in it."""
 
     extensions: list[Extension] = field(default_factory=list)
+    in_stapled_package: bool = False
+    """Whether it comes in an installer package that has a ticket of its own."""
 
     @property
     def system_extensions(self) -> list[Extension]:
@@ -316,11 +348,14 @@ class Product:
     now: datetime
     anchors: Sequence[Certificate] = ()
     packages: Sequence[InstallerPackage] = ()
+    entitlement_files: Sequence[EntitlementsFile] = ()
     archive: dict[str, Any] = field(default_factory=dict)
     """ApplicationProperties of an Xcode archive."""
     previous: Product | None = None
     devices: Sequence[str] = ()
     """Identifiers of devices that the build is meant for (--udid)."""
+    integrity: list[IntegrityFault] | None = field(default=None, repr=False)
+    """What `integrity` has found; None before it has looked."""
 
     @property
     def extensions(self) -> list[Extension]:

@@ -29,6 +29,9 @@ from .macho import FileType, Slice, is_macho, read_macho
 from .requirement_tree import Requirement
 from .requirements import RequirementType, read_requirement_set
 
+FAT_64_MAGIC = b"\xca\xfe\xba\xbf"
+FAT_HEAD, FAT_RECORD, FAT_RECORD_64 = 8, 20, 32
+
 __all__ = ["SignedCode", "SignedSlice", "read_signed_code"]
 
 
@@ -63,6 +66,15 @@ class SignedSlice:
     def directory(self) -> CodeDirectory | None:
         """The code directory that counts."""
         return None if self.signature is None else self.signature.directory
+
+    @property
+    def has_bytes_behind_signature(self) -> bool:
+        """Whether anything but zeros follows the SuperBlob in the room that is kept for it: nothing signs that."""
+        data = self.image.signature_data
+        if data is None or self.signature is None:
+            return False
+        length = int.from_bytes(data[4:8], "big")
+        return any(data[length:])
 
     @cached_property
     def code_checks(self) -> tuple[CodeCheck, ...]:
@@ -221,8 +233,25 @@ class SignedCode:
         return {found.image.architecture: found.directory.cdhash for found in self.slices if found.directory}
 
     def imports_class(self, name: str) -> bool:
-        """Whether any slice takes this Objective-C class from elsewhere."""
-        return any(name in found.imported_classes for found in self.slices)
+        """Whether any slice takes this class from elsewhere, by its Objective-C name or by Swift's mangled one."""
+        mangled = f"{len(name)}{name}"
+        return any(
+            name in found.imported_classes or any(mangled in symbol for symbol in found.imported_symbols)
+            for found in self.slices
+        )
+
+    @property
+    def stray_bytes(self) -> str:
+        """What a fat file holds outside of its slices, in words; empty where that is only zeros. Nothing signs it."""
+        file = self.main.image.file
+        at = FAT_HEAD + FAT_RECORD * len(self.slices) if self.main.image.offset else 0
+        if at and file[:4] == FAT_64_MAGIC:
+            at = FAT_HEAD + FAT_RECORD_64 * len(self.slices)
+        for found in sorted(self.slices, key=lambda found: found.image.offset):
+            if any(file[at : found.image.offset]):
+                return f"bytes that no slice holds, before {found.image.offset:#x}"
+            at = found.image.offset + found.image.size
+        return f"{len(file) - at} bytes behind the last slice" if any(file[at:]) else ""
 
 
 def read_signed_code(files: BundleFiles, path: str, anchors: Sequence[Certificate] = ()) -> SignedCode | None:
