@@ -192,6 +192,8 @@ def _ticket_of_another_build(product: Product) -> Iterator[Fault]:
     for app in product.apps:
         bundle = app.bundle
         place = app.path
+        if app.channel is not SigningChannel.DEVELOPER_ID:
+            continue  # a ticket that was left behind is asked of nobody
         if bundle.ticket_problem:
             yield Fault(bundle.ticket_problem, place)
         if bundle.ticket is None:
