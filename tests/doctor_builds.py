@@ -221,9 +221,9 @@ class Build:
     devices: tuple[str, ...] = ()
     previous: Product | None = None
     now: datetime = NOW
-    before_app: list[Callable[[], None]] = field(default_factory=list)
+    before_app: list[Callable[[], object]] = field(default_factory=list)
     """Done when the extension is signed, before the app is."""
-    after: list[Callable[[], None]] = field(default_factory=list)
+    after: list[Callable[[], object]] = field(default_factory=list)
     """Done to the finished build."""
     signed: bool = True
     more: list[Part] = field(default_factory=list)
@@ -260,7 +260,8 @@ class Build:
 
     def staple(self) -> None:
         """A ticket for all code that is there now."""
-        hashes = [value for part in self.parts for value in cdhashes(executable_of(part.folder).read_bytes())]
+        there = [part for part in self.parts if part.folder.is_dir()]
+        hashes = [value for part in there for value in cdhashes(executable_of(part.folder).read_bytes())]
         (self.app.contents / TICKET).write_bytes(make_ticket(hashes))
 
     def examine(self) -> Report:
@@ -298,9 +299,9 @@ def application_identifier(part_id: str, on_mac: bool = True) -> dict[str, Any]:
 def mac_build(root: Path, kind: str = "developer id", *, version: str = "0.12.15") -> Build:
     """A Mac app with a system extension for a transparent proxy, for one kind of profile."""
     folder = Path(shutil.copytree(app(version), root / "Example.app"))
-    parts = [_mac_part(folder, kind), _mac_part(folder / EXTENSION, kind)]
-    parts[0].entitlements[INSTALL] = True
-    return Build(root, *parts, has_ticket=kind == "developer id")
+    outer, inner = _mac_part(folder, kind), _mac_part(folder / EXTENSION, kind)
+    outer.entitlements[INSTALL] = True
+    return Build(root, outer, inner, has_ticket=kind == "developer id")
 
 
 def _mac_part(folder: Path, kind: str) -> Part:

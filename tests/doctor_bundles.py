@@ -87,10 +87,16 @@ def _sealed_by_sha1(path: Path, rule: Mapping[str, Any]) -> Any:
     return {"hash": value, "optional": True} if rule.get("optional") else value
 
 
+def is_code(path: Path) -> bool:
+    """Whether a file begins as Mach-O does."""
+    with path.open("rb") as file:
+        return file.read(4) in (b"\xca\xfe\xba\xbe", b"\xcf\xfa\xed\xfe")
+
+
 def _sealed(contents: Path, path: Path, rule: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
     if path.is_symlink():
         return {"symlink": str(path.readlink())}
-    if rule.get("nested"):
+    if rule.get("nested") and (path.is_dir() or is_code(path)):
         executable = executable_of(path) if path.is_dir() else path
         requirement = old.get(path.relative_to(contents).as_posix(), {}).get("requirement", "")
         first = next(signatures(executable.read_bytes()))

@@ -146,10 +146,12 @@ def _seal_faults(bundle: CodeBundle, place: str, inner: Mapping[str, list[Integr
             yield IntegrityFault("SIG005", place, bundle.seal_problem)
         return
     own: list[SealFault] = []
+    # A bundle without code cannot say for itself that it is in order.
+    readable = {child.path for child in bundle.children if child.code is not None}
     nested: dict[str, list[SealFault]] = defaultdict(list)
     for fault in bundle.seal_faults:
         path = bundle.inner(fault.path)
-        child = next((child for child in inner if path == child or path.startswith(f"{child}/")), None)
+        child = next((child for child in readable if path == child or path.startswith(f"{child}/")), None)
         if child is None:
             own.append(fault)
         else:

@@ -140,6 +140,11 @@ class Member(Claims):
         return Platform.MACOS if self.bundle.is_deep else Platform.IOS
 
     @property
+    def is_signed(self) -> bool:
+        """Whether its code, or a slice of it, has a signature that can be read."""
+        return self.code is not None and any(found.signature for found in self.code.slices)
+
+    @property
     def is_for_simulator(self) -> bool:
         """Whether it runs in a simulator, which asks for no signature."""
         builds = self.code.main.image.commands.build_versions if self.code else ()
@@ -214,6 +219,11 @@ class Extension(Member):
     def is_system_extension(self) -> bool:
         """Or an app extension."""
         return self.bundle.kind is BundleKind.SYSTEM_EXTENSION
+
+    @property
+    def is_for_sysextd(self) -> bool:
+        """Whether it is a system extension for a Mac: nowhere else has the system such a thing."""
+        return self.is_system_extension and self.is_on_mac
 
     @property
     def packaging(self) -> Packaging:

@@ -196,13 +196,13 @@ class SignedSlice:
         return any(f"/{framework}.framework/" in library.path for library in self.image.commands.libraries)
 
     def requirement_facts(self, info_plist: Mapping[str, Any]) -> requirement_evaluation.SignatureFacts:
-        """What requirements can ask of this signature. A chain that is trusted in a test counts as Apple's."""
+        """What requirements can ask of this signature. Every chain counts as Apple's: whether it is, SIG009 asks."""
         directory, cms = self.directory, self.cms
         chain = cms.chain if cms is not None else None
         return requirement_evaluation.SignatureFacts(
             identifier="" if directory is None else directory.identifier,
             certificates=[_certificate_facts(found) for found in chain.certificates] if chain else [],
-            apple_root=bool(chain and chain.trusted),
+            apple_root=chain is not None,
             info_plist=info_plist,
             entitlements=self.entitlements,
             cdhash=b"" if directory is None else directory.cdhash,

@@ -158,7 +158,7 @@ def _(build: Build) -> None:
     build.extension.information["CFBundlePackageType"] = "APPL"
 
 
-@mutant("PKG007", "mobile", "PKG004", "PKG012", "INF009", "INF001", "INF010")
+@mutant("PKG007", "mobile")
 def _(build: Build) -> None:
     target = build.app.folder / "PlugIns" / "Provider.systemextension"
     build.extension.folder.rename(target)
@@ -172,7 +172,7 @@ def _(build: Build) -> None:
     build.claim("dns-proxy")
 
 
-@mutant("PKG009", "development", "INF018")
+@mutant("PKG009", "development")
 def _(build: Build) -> None:
     provider(build, "NEURLFilterControl", "url-filter-provider", "NEURLFilterManager", "url-filter-control")
 
@@ -214,10 +214,10 @@ def _(build: Build) -> None:
     build.app.rename_import(ACTIVATION, "_OBJC_CLASS_$_NSObject")
 
 
-@mutant("PKG016", "developer id", "SIG006", name="script")
+@mutant("PKG016", "app store", name="script")
 def _(build: Build) -> None:
     code = executable_of(build.extension.folder)
-    build.after.append(lambda: code.write_bytes(b"#!/bin/sh\nexec real\n"))
+    build.before_app.append(lambda: code.write_bytes(b"#!/bin/sh\nexec real\n"))
 
 
 @mutant("PKG017")
@@ -228,7 +228,7 @@ def _(build: Build) -> None:
     code.write_bytes(data[offset : offset + size])
 
 
-@mutant("PKG018", "app extension", "INF014")
+@mutant("PKG018", "app extension")
 def _(build: Build) -> None:
     other = build.app.contents / "PlugIns" / "Second.appex"
     shutil.copytree(build.extension.folder, other)
@@ -279,7 +279,7 @@ def _(build: Build) -> None:
 # ---- SIG
 
 
-@mutant("SIG001", "developer id", "ENT003", "ENT004", "ENT005", "SIG016")
+@mutant("SIG001")
 def _(build: Build) -> None:
     build.signed = build.has_ticket = False
 
@@ -514,7 +514,7 @@ def _(build: Build) -> None:
     build.extension.entitlements["com.apple.security.cs.disable-library-validation"] = True
 
 
-@mutant("SIG023", "developer id", "ENT002", "PROF009")
+@mutant("SIG023", "developer id", "ENT002", "PROF009", "DEP009")
 def _(build: Build) -> None:
     with_certificate(build.extension, identity(LEAVES["development"]))
 
@@ -743,7 +743,7 @@ def _(build: Build) -> None:
 @mutant("PROF010")
 def _(build: Build) -> None:
     assert build.extension.profile is not None
-    build.extension.profile["Platform"] = ["OSX-not"]
+    build.extension.profile["Platform"] = ["iOS"]
 
 
 @mutant("PROF011", "development")
@@ -972,6 +972,7 @@ def _(build: Build) -> None:
 @mutant("DEP006", "app extension", "PROF009")
 def _(build: Build) -> None:
     build.both(lambda part: part.build_for(6))
+    provider(build, "NEPacketTunnelProvider", "packet-tunnel-provider", "NETunnelProviderManager", "packet-tunnel")
     build.channel = SigningChannel.DEVELOPER_ID
 
 

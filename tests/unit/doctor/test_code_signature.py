@@ -81,7 +81,7 @@ def test_a_page_that_was_changed_is_named() -> None:
     changed = bytearray(CODE)
     changed[4096] ^= 1
     changed[12288] ^= 1
-    assert check_code(directory, changed, len(CODE)).bad_pages == (1, 3)
+    assert check_code(directory, bytes(changed), len(CODE)).bad_pages == (1, 3)
 
 
 def test_code_that_was_cut_lacks_its_last_pages() -> None:
@@ -200,7 +200,7 @@ def test_a_code_directory_with_a_number_out_of_bounds_is_refused(at: int, number
     raw = bytearray(made.code_directory(CODE, special=SEALED))
     struct.pack_into(">I", raw, at, number)
     with pytest.raises(UnreadableFile, match=why):
-        read_code_directory(raw)
+        read_code_directory(bytes(raw))
 
 
 def test_scatter_lists_that_count_too_much_or_go_back_are_refused() -> None:
@@ -210,4 +210,4 @@ def test_scatter_lists_that_count_too_much_or_go_back_are_refused() -> None:
         bad = bytearray(raw)
         struct.pack_into(">2I", bad, at + 24 * entry, *numbers)
         with pytest.raises(UnreadableFile, match="scatter entry"):
-            read_code_directory(bad)
+            read_code_directory(bytes(bad))

@@ -86,7 +86,7 @@ def test_one_changed_byte_of_the_code_is_found_in_its_page(which: tuple[str, int
     code = bytearray(found.image.data)
     for at in (0, found.signature_offset - 1, *(chance.randrange(found.signature_offset) for _ in range(5))):
         code[at] ^= 1 << chance.randrange(8)
-        check = check_code(directory, code, found.signature_offset)
+        check = check_code(directory, bytes(code), found.signature_offset)
         assert check.bad_pages == (at // directory.page_size,)
         code[at] = found.image.data[at]
 

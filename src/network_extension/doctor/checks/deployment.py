@@ -76,7 +76,7 @@ def _refused_though_correct(app: App) -> Found:
 
 @of_extension("DEP009")
 def _registered_macs(extension: Extension) -> Found:
-    if not extension.is_system_extension or extension.channel is not SigningChannel.DEVELOPMENT:
+    if not extension.is_for_sysextd or extension.channel is not SigningChannel.DEVELOPMENT:
         return None
     devices = None if extension.bundle.profile is None else extension.bundle.profile.provisioned_devices
     return f"the profile lists {len(devices or ())} devices"
@@ -108,7 +108,7 @@ def _in_house(member: Member) -> Found:
 
 @of_extension("DEP012")
 def _store_after_update(extension: Extension) -> Found:
-    if not extension.is_system_extension or not extension.channel.is_store:
+    if not extension.is_for_sysextd or not extension.channel.is_store:
         return None
     return f"a system extension in a build for {extension.channel}"
 

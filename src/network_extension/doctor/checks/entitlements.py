@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from ..channels import SigningChannel
+from ..deployment_table import Platform
 from ..product import App, Claims, Extension, Member, Product
 from ..property_list import text_of
 from ..provider_kinds import ENTITLEMENT, KINDS, SUFFIX, VALUES, unsuffixed
@@ -32,7 +33,9 @@ def _is_mac_app_extension(member: Member) -> bool:
 
 @of_member("ENT001")
 def _standard_value(member: Member) -> Found:
-    if member.channel is not SigningChannel.DEVELOPER_ID or _is_mac_app_extension(member):
+    if member.channel is not SigningChannel.DEVELOPER_ID or member.platform is not Platform.MACOS:
+        return None
+    if _is_mac_app_extension(member):
         return None
     found = [value for value in member.values if value in _STANDARD]
     return f"claims {', '.join(found)}" if found else None
@@ -48,14 +51,14 @@ def _suffixed_value(member: Member) -> Found:
 
 @of_extension("ENT003")
 def _no_entitlement(extension: Extension) -> Found:
-    if extension.code is None or ENTITLEMENT in extension.entitlements or extension.misspelt:
+    if not extension.is_signed or ENTITLEMENT in extension.entitlements or extension.misspelt:
         return None
     return f"claims {', '.join(sorted(extension.entitlements)[:6]) or 'nothing'}"
 
 
 @of_app("ENT004")
 def _app_claims_less(app: App) -> Found:
-    if app.code is None or app.misspelt or not _is_list(app):
+    if not app.is_signed or app.misspelt or not _is_list(app):
         return None
     claimed = {unsuffixed(value) for value in app.values}
     needed = {unsuffixed(value) for found in app.extensions for value in found.values if value in VALUES}
@@ -73,7 +76,7 @@ def _is_list(member: Member) -> bool:
 
 @of_app("ENT005")
 def _may_not_install(app: App) -> Found:
-    if app.code is None or not app.system_extensions or not app.is_on_mac or app.claims(INSTALL):
+    if not app.is_signed or not app.system_extensions or not app.is_on_mac or app.claims(INSTALL):
         return None
     return f"{INSTALL} is {text_of(app.entitlements.get(INSTALL))}"
 
@@ -118,7 +121,7 @@ def _no_array(claimant: Claims) -> Found:
 
 @of_member("ENT011")
 def _application_identifier(member: Member) -> Found:
-    if member.channel in (SigningChannel.UNSIGNED, SigningChannel.SIGNED_AD_HOC) or not member.bundle.identifier:
+    if not member.is_signed or member.channel is SigningChannel.SIGNED_AD_HOC or not member.bundle.identifier:
         return None
     key = "com.apple.application-identifier" if member.is_on_mac else "application-identifier"
     value = member.entitlements.get(key)
@@ -138,7 +141,7 @@ def _team_identifier(member: Member) -> Found:
 
 @of_extension("ENT013")
 def _app_extension_sandbox(extension: Extension) -> Found:
-    if extension.code is None or not _is_mac_app_extension(extension) or extension.is_sandboxed:
+    if not extension.is_signed or not _is_mac_app_extension(extension) or extension.is_sandboxed:
         return None
     return f"com.apple.security.app-sandbox is {text_of(extension.entitlements.get('com.apple.security.app-sandbox'))}"
 
@@ -147,7 +150,7 @@ def _app_extension_sandbox(extension: Extension) -> Found:
 def _store_sandbox(member: Member) -> Found:
     if not member.is_on_mac or not member.channel.is_store or member.is_sandboxed or _is_mac_app_extension(member):
         return None
-    return None if member.code is None else "com.apple.security.app-sandbox is not claimed"
+    return "com.apple.security.app-sandbox is not claimed" if member.is_signed else None
 
 
 @of_extension("ENT015")

@@ -23,7 +23,7 @@ _UNTIL_ARM = OSVersion(11)
 
 @of_extension("INF001")
 def _no_classes(extension: Extension) -> Found:
-    if not extension.is_system_extension or extension.provider_classes:
+    if not extension.is_for_sysextd or extension.provider_classes:
         return None
     found = extension.network_extension
     return f"NetworkExtension is {text_of(found)}" if found else "NetworkExtension is missing"
@@ -31,14 +31,14 @@ def _no_classes(extension: Extension) -> Found:
 
 @of_extension("INF002")
 def _no_point(extension: Extension) -> Found:
-    if not extension.is_system_extension:
+    if not extension.is_for_sysextd:
         return None
     return [f"NEProviderClasses has {point}" for point in extension.points if point not in POINTS]
 
 
 @of_extension("INF003")
 def _point_of_app_extensions(extension: Extension) -> Found:
-    if not extension.is_system_extension:
+    if not extension.is_for_sysextd:
         return None
     return [
         f"NEProviderClasses has {point}"
@@ -81,7 +81,7 @@ def _classes(extension: Extension) -> list[str]:
 @of_extension("INF006")
 def _mach_service(extension: Extension) -> Found:
     name = extension.network_extension.get(_MACH_SERVICE)
-    if not extension.is_system_extension or name is None:
+    if not extension.is_for_sysextd or name is None:
         return None
     if isinstance(name, str) and any(name == group or name.startswith(f"{group}.") for group in extension.groups):
         return None
@@ -91,11 +91,7 @@ def _mach_service(extension: Extension) -> Found:
 @of_extension("INF007")
 def _no_mach_service(extension: Extension) -> Found:
     information = extension.bundle.information
-    if (
-        not extension.is_system_extension
-        or _MACH_SERVICE in extension.network_extension
-        or _MACH_SERVICE in information
-    ):
+    if not extension.is_for_sysextd or _MACH_SERVICE in extension.network_extension or _MACH_SERVICE in information:
         return None
     return "NetworkExtension has none" if extension.provider_classes else None
 
@@ -111,7 +107,7 @@ def _mach_service_elsewhere(extension: Extension) -> Found:
 
 @of_extension("INF009")
 def _no_description(extension: Extension) -> Found:
-    if not extension.is_system_extension or not extension.bundle.information:
+    if not extension.is_for_sysextd or not extension.bundle.information:
         return None
     if _USAGE not in extension.bundle.information:
         return f"{_USAGE} is missing"
@@ -123,7 +119,7 @@ def _no_description(extension: Extension) -> Found:
 
 @of_extension("INF010")
 def _keys_of_app_extensions(extension: Extension) -> Found:
-    if not extension.is_system_extension:
+    if not extension.is_for_sysextd:
         return None
     found = [key for key in ("NSExtension", "XPCService") if key in extension.bundle.information]
     return f"Info.plist has {', '.join(found)}" if found else None
@@ -176,7 +172,7 @@ def _id_of_system_extension(extension: Extension) -> Found:
 
 @of_extension("INF016")
 def _no_version(extension: Extension) -> Found:
-    if not extension.is_system_extension or not extension.bundle.information:
+    if not extension.is_for_sysextd or not extension.bundle.information:
         return None
     missing = [key for key in ("CFBundleVersion", "CFBundleShortVersionString") if not extension.bundle.text(key)]
     return f"{' and '.join(missing)} missing or empty" if missing else None
@@ -233,7 +229,12 @@ def _nobody_configures(app: App) -> Iterator[Fault]:
     told: set[str] = set()
     for extension in app.extensions:
         for kind in extension.kinds:
-            if kind.name in told or app.code is None or any(app.uses_class(name) for name in kind.managers):
+            if (
+                kind.name in told
+                or app.code is None
+                or extension.code is None
+                or any(app.uses_class(name) for name in kind.managers)
+            ):
                 continue
             told.add(kind.name)
             by_mdm = not app.is_on_mac and kind.name in _MDM_CONFIGURES

@@ -58,14 +58,14 @@ def _system_extension_elsewhere(extension: Extension) -> Found:
 @of_extension("PKG004")
 def _folder_name(extension: Extension) -> Found:
     wanted = f"{extension.bundle.identifier}.systemextension"
-    if not extension.is_system_extension or extension.bundle.name == wanted:
+    if not extension.is_for_sysextd or extension.bundle.name == wanted:
         return None
     return f"the folder is {extension.bundle.name}, CFBundleIdentifier {extension.bundle.identifier or 'is missing'}"
 
 
 @of_extension("PKG005")
 def _system_extension_type(extension: Extension) -> Found:
-    return _package_type(extension, "SYSX") if extension.is_system_extension else None
+    return _package_type(extension, "SYSX") if extension.is_for_sysextd else None
 
 
 @of_extension("PKG006")
@@ -125,7 +125,7 @@ def _folder_of_the_other_kind(extension: Extension) -> Found:
 
 @of_extension("PKG012")
 def _starts_as_app_extension(extension: Extension) -> Found:
-    if not extension.is_system_extension or extension.code is None:
+    if not extension.is_for_sysextd or extension.code is None:
         return None
     wrong = [
         found.image.architecture for found in extension.code.slices if "_NSExtensionMain" in found.imported_symbols

@@ -147,7 +147,8 @@ def _other_team(member: Member) -> Found:
 @of_member("PROF009")
 def _other_channel(member: Member) -> Found:
     profile, wanted = _profile(member), _KINDS.get(member.channel)
-    if profile is None or wanted is None or profile.kind in wanted:
+    # Of a profile for another platform not even the kind can be told.
+    if profile is None or wanted is None or profile.kind in wanted or _is_for_another_platform(member, profile):
         return None
     return f"a profile for {profile.kind.value}, in a build for {member.channel}"
 
@@ -155,9 +156,13 @@ def _other_channel(member: Member) -> Found:
 @of_member("PROF010")
 def _other_platform(member: Member) -> Found:
     profile = _profile(member)
-    if profile is None or not profile.platforms or set(profile.platforms) & set(_PLATFORM_NAMES[member.platform]):
+    if profile is None or not _is_for_another_platform(member, profile):
         return None
     return f"the profile is for {', '.join(profile.platforms)}, the code for {member.platform}"
+
+
+def _is_for_another_platform(member: Member, profile: ProvisioningProfile) -> bool:
+    return bool(profile.platforms) and not set(profile.platforms) & set(_PLATFORM_NAMES[member.platform])
 
 
 @of_product("PROF011")
