@@ -181,6 +181,17 @@ def _digest_algorithm(algorithm: Any, what: str) -> str:
     return str(algorithm["algorithm"].dotted)
 
 
+def _signature_algorithm(algorithm: Any, what: str) -> str:
+    """RSA has NULL for parameters (RFC 3370 §3.2), ECDSA none (RFC 5754 §3.3): nothing there is signed."""
+    if not isinstance(algorithm["parameters"], (core.Null, core.Void)) and not _is_null(algorithm["parameters"]):
+        raise UnreadableFile(what, "a signature algorithm with parameters")
+    return str(algorithm["algorithm"].dotted)
+
+
+def _is_null(value: Any) -> bool:
+    return bytes(value.dump()) == b"\x05\x00"
+
+
 def _signer(info: Any, what: str, with_timestamps: bool) -> Signer:
     named, by_issuer = info["sid"].chosen, info["sid"].name == "issuer_and_serial_number"
     signed = _at_most(MAX_ATTRIBUTES, info["signed_attrs"], what)
@@ -191,7 +202,7 @@ def _signer(info: Any, what: str, with_timestamps: bool) -> Signer:
         key_identifier=None if by_issuer else named.native,
         version=int(info["version"]),
         digest_algorithm=_digest_algorithm(info["digest_algorithm"], what),
-        signature_algorithm=info["signature_algorithm"]["algorithm"].dotted,
+        signature_algorithm=_signature_algorithm(info["signature_algorithm"], what),
         algorithms=encode(b"\x30", info["digest_algorithm"].dump() + b"\xa1" + info["signature_algorithm"].dump()[1:]),
         signature=info["signature"].native,
         attributes=_attributes(signed, what) if signed else None,

@@ -80,8 +80,21 @@ def _code_faults(
             yield IntegrityFault(rule, place, f"{name}: {evidence}")
         for evidence in _signature_faults(found):
             yield IntegrityFault("SIG008", place, f"{name}: {evidence}")
+    yield from _untrusted(code, place)
     if stray := code.stray_bytes:
         yield IntegrityFault("SIG003", place, f"{code.path}: {stray}")
+
+
+def _untrusted(code: SignedCode, place: str) -> Iterator[IntegrityFault]:
+    for found in code.slices:
+        facts = found.cms
+        if facts is not None and facts.valid and facts.chain is not None and not facts.chain.trusted:
+            leaf, top = facts.chain.leaf, facts.chain.certificates[-1]
+            names = [
+                one or "a certificate without a name" for one in (leaf.subject.common_name, top.issuer.common_name)
+            ]
+            yield IntegrityFault("SIG009", place, f"{names[0]} leads to {names[1]}")
+            return
 
 
 def _changed_code(found: SignedSlice) -> Iterator[str]:
@@ -136,6 +149,10 @@ def _signature_faults(found: SignedSlice) -> Iterator[str]:
         yield f"its timestamp: {facts.unreadable_timestamp}"
     elif facts.timestamp is not None and not facts.timestamp.valid:
         yield "its timestamp is of another signature"
+    elif facts.timestamp is not None and not facts.timestamp.trusted:
+        authority = facts.timestamp.signature.certificate
+        name = (authority and authority.subject.common_name) or "somebody"
+        yield f"its timestamp is by {name}, whom no trusted root vouches for"
 
 
 def _seal_faults(bundle: CodeBundle, place: str, inner: Mapping[str, list[IntegrityFault]]) -> Iterator[IntegrityFault]:

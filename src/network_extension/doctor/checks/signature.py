@@ -65,7 +65,7 @@ def _integrity(rule: str) -> None:
         ]
 
 
-for _rule in ("SIG003", "SIG004", "SIG005", "SIG006", "SIG008"):
+for _rule in ("SIG003", "SIG004", "SIG005", "SIG006", "SIG008", "SIG009"):
     _integrity(_rule)
 
 
@@ -78,16 +78,6 @@ def _two_forms_of_entitlements(member: Member) -> Iterator[str]:
             yield _at(found, "no DER form")
         for difference in found.entitlement_differences[:5]:
             yield _at(found, f"{difference.key}: XML {text_of(difference.xml)}, DER {text_of(difference.der)}")
-
-
-@of_member("SIG009")
-def _chain(member: Member) -> Iterator[str]:
-    for found in _slices(member)[:1]:
-        facts = found.cms
-        if facts is None or facts.certificate is None or facts.chain is None or facts.chain.trusted:
-            continue
-        top = facts.chain.certificates[-1]
-        yield f"{_name(facts.certificate)} leads to {top.issuer.common_name or 'an issuer without a name'}"
 
 
 def _name(certificate: Certificate) -> str:
@@ -167,9 +157,6 @@ def _timestamp(member: Member) -> Iterator[str]:
             continue  # SIG008 tells
         if facts.timestamp is None:
             yield _at(found, "no timestamp")
-        elif facts.timestamp.valid and not facts.timestamp.trusted:
-            authority = facts.timestamp.signature.certificate
-            yield _at(found, f"a timestamp by {_name(authority) if authority else 'nobody who is named'}")
 
 
 def _ticket_bearers(extension: Extension) -> list[CodeBundle]:
