@@ -1,4 +1,6 @@
-"""`netext doctor`: what this machine allows, what is missing, and whether a sandbox works on it."""
+"""`netext doctor`: what this machine allows, what is missing, and whether a sandbox works on it; and of a path, why
+Apple's system will refuse the Network Extension in it.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +8,14 @@ import argparse
 import json
 import textwrap
 
+from ..errors import ExitCode, NetworkExtensionError
 from ..runtime.doctor import Check, examine, exit_status, self_check
 from .arguments import ArgumentParser
 
 EPILOG = """\
 Of Apple bundles (macOS, iOS), which this machine need not run:
 
+  netext doctor PATH                   why an app's Network Extension will be refused: netext doctor PATH --help
   netext doctor explain 'LOG LINE'     what a line of Apple's logs means, and which rules it points to
   netext doctor logs FILE              which lines of a capture matter
   netext doctor rules [ID]             what refuses a Network Extension, and how to mend it
@@ -36,9 +40,11 @@ def doctor(arguments: list[str]) -> int:
         name, *rest = arguments
         commands = {"explain": doctor_knowledge.explain_line, "logs": doctor_knowledge.logs}
         return commands.get(name, doctor_knowledge.rules)(rest)
+    if _names_a_path(arguments):
+        return _bundle(arguments)
     parser = ArgumentParser(
         "netext doctor",
-        description=__doc__,
+        description="What this machine allows, what is missing, and whether a sandbox works on it.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -54,6 +60,40 @@ def doctor(arguments: list[str]) -> int:
     else:
         print(_verdict(checks, self_checks))
     return status
+
+
+_WITH_VALUES = ("--channel", "--previous", "--udid", "--format", "-o", "--output", "--fail-on", "--trust-anchor")
+EXTRA = "pip install 'network-extension[doctor]'"
+
+
+class ExtraMissing(NetworkExtensionError):
+    """A package of the extra `doctor` is not installed."""
+
+    exit_code = ExitCode.UNAVAILABLE
+
+
+def _names_a_path(arguments: list[str]) -> bool:
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            return next(words, None) is not None
+        if word in _WITH_VALUES:
+            next(words, None)
+        elif not word.startswith("-") or word == "-":
+            return True
+    return False
+
+
+def _bundle(arguments: list[str]) -> int:
+    try:
+        from .doctor_bundle import doctor_bundle
+
+        return doctor_bundle(arguments)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package == __package__.partition(".")[0]:
+            raise
+        raise ExtraMissing(f"doctor PATH needs {package}, which is not installed; next step: {EXTRA}") from error
 
 
 def _record(check: Check) -> dict[str, object]:

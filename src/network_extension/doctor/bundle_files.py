@@ -49,11 +49,20 @@ class BundleFiles:
     Raises UnreadableFile when there is too much of it, or it cannot be listed.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, listed: bool = True) -> None:
         self.root = root
         self.entries: dict[str, Entry] = {}
         self._children: dict[str, list[str]] = {"": []}
-        self._list()
+        if listed:
+            self._list()
+
+    @classmethod
+    def of_file(cls, path: Path) -> BundleFiles:
+        """One regular file, without what lies beside it."""
+        found = cls(path.parent, listed=False)
+        found.entries[path.name] = Entry(EntryKind.FILE)
+        found._children[""].append(path.name)
+        return found
 
     def _list(self) -> None:
         waiting = [("", 0)]

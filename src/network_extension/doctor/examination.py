@@ -37,6 +37,7 @@ def examine(
     anchors: Sequence[Certificate] = (),
     channel: SigningChannel | None = None,
     packages: Sequence[InstallerPackage] = (),
+    in_stapled_package: bool = False,
     devices: Sequence[str] = (),
     previous: Product | None = None,
 ) -> Report:
@@ -48,6 +49,8 @@ def examine(
     """
     product = read_product(files, now, anchors=anchors, channel=channel, packages=packages)
     product.devices, product.previous = devices, previous
+    for app in product.apps:
+        app.in_stapled_package = in_stapled_package
     return report_on(product, subject)
 
 

@@ -1,0 +1,90 @@
+"""From what a user names to files: a folder as it is, an archive unpacked for the while, a file by itself."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .bundle_files import BundleFiles
+from .errors import UnreadableFile
+from .macho import is_macho
+from .product import InstallerPackage
+
+__all__ = ["ExaminedPath", "examined_path"]
+
+_ENTITLEMENTS = ".entitlements"
+_PROFILES = (".provisionprofile", ".mobileprovision")
+_HEAD = 512
+
+
+@dataclass(frozen=True)
+class ExaminedPath:
+    """Files to look at."""
+
+    files: BundleFiles
+    packages: Sequence[InstallerPackage] = ()
+    in_stapled_package: bool = False
+    notes: Sequence[str] = ()
+    """What a reader has to know: what was unpacked, and what was left out."""
+
+
+@contextmanager
+def examined_path(path: Path) -> Iterator[ExaminedPath]:
+    """The files behind `path`, until the end of the block. Archives are unpacked into a folder that goes with it.
+
+    Raises UnreadableFile: there is nothing, or nothing that a bundle can be in.
+    """
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise UnreadableFile(str(path), getattr(error, "strerror", None) or "cannot be found") from None
+    if real.is_dir():
+        yield ExaminedPath(BundleFiles(real))
+        return
+    if not real.is_file():
+        raise UnreadableFile(str(path), "neither a file nor a folder")
+    head = _head(real)
+    if real.name.endswith(_ENTITLEMENTS):
+        yield ExaminedPath(BundleFiles.of_file(real))
+    elif is_macho(head):
+        note = f"{path.name} is a program by itself: a Network Extension lies in a bundle; name its .app"
+        yield ExaminedPath(BundleFiles.of_file(real), notes=(note,))
+    elif real.name.endswith(_PROFILES):
+        raise UnreadableFile(str(path), "a profile by itself; name the app that it is embedded in")
+    else:
+        yield from _unpacked(path, real, head)
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD)
+    except OSError as error:
+        raise UnreadableFile(str(path), error.strerror or str(error)) from None
+
+
+def _unpacked(path: Path, real: Path, head: bytes) -> Iterator[ExaminedPath]:
+    from .archives.unpack import is_archive, unpack
+
+    if is_archive(head, real) is None:
+        raise UnreadableFile(
+            str(path), "no app, no archive and no installer package; name an .app, .ipa, .pkg, .xcarchive, .zip or .tar"
+        )
+    with tempfile.TemporaryDirectory(prefix="netext-doctor-") as folder:
+        found = unpack(real, Path(folder))
+        packages = [
+            InstallerPackage(
+                path=package.path or path.name,
+                install_location=package.info.install_location,
+                relocatable=package.info.relocatable,
+                bundle_paths=package.info.bundle_paths,
+                scripts=package.scripts,
+            )
+            for package in found.packages
+        ]
+        notes = [f"left out: the link {name}, which leads to {target}" for name, target in found.refused_links[:5]]
+        stapled = any(package.stapled for package in found.packages)
+        yield ExaminedPath(BundleFiles(found.folder), packages, stapled, notes)
