@@ -47,6 +47,7 @@ class FileType(IntEnum):
 
 
 _CPU_64, _CPU_64_32 = 0x01000000, 0x02000000
+_SUBTYPE_MASK = 0x00FFFFFF  # above it: CPU_SUBTYPE_LIB64, and the version of arm64e's pointer authentication
 _X86, _ARM, _POWERPC = 7, 12, 18
 _ARCHITECTURES = {
     (_X86, 3): "i386",
@@ -195,7 +196,9 @@ def _image(file: bytes, place: FileRange, announced: _Cpu | None = None) -> Slic
     cpu, subtype, file_type, count, size, _ = image.numbers(struct.Struct(f"{order}6I"), 4)
     if announced is not None and announced.type != cpu:
         raise UnreadableFile(_WHAT, f"the image at {place.offset} is for cpu {cpu}, its record says {announced.type}")
-    subtype &= 0x00FFFFFF  # above: CPU_SUBTYPE_LIB64, and the version of arm64e's pointer authentication
+    subtype &= _SUBTYPE_MASK
+    if announced is not None and announced.subtype & _SUBTYPE_MASK != subtype:
+        raise UnreadableFile(_WHAT, f"the image at {place.offset} has subtype {subtype}, its record {announced.subtype}")
     return Slice(
         file=file,
         offset=place.offset,

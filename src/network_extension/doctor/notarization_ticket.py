@@ -73,6 +73,8 @@ def read_notarization_ticket(data: bytes) -> NotarizationTicket:
     size = element_at(signature, 0, len(signature), _WHAT).end if len(signature) > 1 else None
     if size is None:
         raise UnreadableFile(_WHAT, "no signature")
+    if any(signature[size:]):
+        raise UnreadableFile(_WHAT, "bytes behind its signature")
     return NotarizationTicket(
         cdhashes, _time(seconds), _certificates(certificates), bytes(data[:end]), signature[:size]
     )
