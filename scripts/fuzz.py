@@ -106,7 +106,10 @@ def targets() -> dict[str, Target]:
         "sock_diag": (lambda data: ignore(sock_diag.parse_events(data)), ()),
         "wire": (lambda data: ignore(wire.decode(data)), (PeerError,)),
     }
-    return {name: guarded(parser, errors) for name, (parser, errors) in (parsers | urlfilter_parsers()).items()}
+    return {
+        name: guarded(parser, errors)
+        for name, (parser, errors) in (parsers | urlfilter_parsers() | doctor_readers()).items()
+    }
 
 
 def urlfilter_parsers() -> dict[str, tuple[Target, tuple[type[BaseException], ...]]]:
@@ -209,6 +212,19 @@ def urlfilter_parsers() -> dict[str, tuple[Target, tuple[type[BaseException], ..
             (privacy_pass.PrivacyPassError,),
         ),
         "url": (url, (ConfigurationError,)),
+    }
+
+
+def doctor_readers() -> dict[str, tuple[Target, tuple[type[BaseException], ...]]]:
+    """Those of the doctor for Apple bundles; its tests have the list."""
+    sys.path.insert(0, str(REPOSITORY))
+    from network_extension.doctor.errors import UnreadableFile
+    from tests.unit.doctor.fuzzed_readers import READERS
+
+    return {
+        f"doctor_{name}": (lambda data, reader=reader: ignore(reader(data)), (UnreadableFile,))  # type: ignore[misc]
+        for name, reader in READERS.items()
+        if name != "bundle"  # writes files
     }
 
 

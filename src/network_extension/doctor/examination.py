@@ -67,7 +67,7 @@ def read_product(
     product = make_product(bundles, now, anchors=anchors, channel=channel)
     product.packages = packages
     product.archive = _archive(files)
-    product.entitlement_files = _entitlement_files(files, bundles)
+    product.entitlement_files, product.left_out = _entitlement_files(files, bundles)
     return product
 
 
@@ -86,17 +86,18 @@ def _archive(files: BundleFiles) -> dict[str, object]:
     return {}
 
 
-def _entitlement_files(files: BundleFiles, bundles: list[CodeBundle]) -> list[EntitlementsFile]:
+def _entitlement_files(files: BundleFiles, bundles: list[CodeBundle]) -> tuple[list[EntitlementsFile], list[str]]:
     """Those of sources: in a bundle such a file is a resource like any other."""
     inside = tuple(f"{bundle.path}/" if bundle.path else "" for bundle in bundles)
     found: list[EntitlementsFile] = []
+    left_out: list[str] = []
     for path in files.entries:
         if path.endswith(".entitlements") and files.is_file(path) and not (inside and path.startswith(inside)):
             try:
                 found.append(read_entitlements_file(files.read(path, 1 << 20), path))
-            except UnreadableFile:
-                continue
-    return found
+            except UnreadableFile as error:
+                left_out.append(f"{path} was left out: {error}")
+    return found, left_out
 
 
 def report_on(product: Product, subject: str) -> Report:
@@ -140,7 +141,7 @@ def _bundle(member: Member) -> Bundle:
 
 
 def _notes(product: Product, simulated: set[str]) -> list[str]:
-    notes: list[str] = []
+    notes: list[str] = [*product.left_out]
     others = [bundle for bundle in product.bundles if bundle.kind is BundleKind.APP]
     if not product.members and not product.entitlement_files:
         looked_at = ", ".join(bundle.name for bundle in others[:5])

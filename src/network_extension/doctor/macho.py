@@ -198,7 +198,8 @@ def _image(file: bytes, place: FileRange, announced: _Cpu | None = None) -> Slic
         raise UnreadableFile(_WHAT, f"the image at {place.offset} is for cpu {cpu}, its record says {announced.type}")
     subtype &= _SUBTYPE_MASK
     if announced is not None and announced.subtype & _SUBTYPE_MASK != subtype:
-        raise UnreadableFile(_WHAT, f"the image at {place.offset} has subtype {subtype}, its record {announced.subtype}")
+        why = f"the image at {place.offset} has subtype {subtype}, its record {announced.subtype}"
+        raise UnreadableFile(_WHAT, why)
     return Slice(
         file=file,
         offset=place.offset,

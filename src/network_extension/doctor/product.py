@@ -364,6 +364,8 @@ class Product:
     previous: Product | None = None
     devices: Sequence[str] = ()
     """Identifiers of devices that the build is meant for (--udid)."""
+    left_out: Sequence[str] = ()
+    """What could not be read and belongs to no bundle, in words."""
     integrity: list[IntegrityFault] | None = field(default=None, repr=False)
     """What `integrity` has found; None before it has looked."""
 

@@ -1,4 +1,4 @@
-"""One byte that is changed anywhere in a signed app is found: in code, Info.plist, resources, profile, seal or ticket."""
+"""One changed byte anywhere in a signed app is found: in code, Info.plist, resources, profile, seal or ticket."""
 
 from __future__ import annotations
 
