@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -16,7 +16,7 @@ from .errors import UnreadableFile
 from .load_commands import Platform as BuildPlatform
 from .os_version import OSVersion
 from .provider_kinds import ENTITLEMENT, KINDS, POINTS, ProviderKind, unsuffixed
-from .signed_code import SignedCode, read_signed_code
+from .signed_code import SignedCode, SignedSlice, read_signed_code
 
 if TYPE_CHECKING:
     from .integrity import IntegrityFault
@@ -268,9 +268,32 @@ class Extension(Member):
         """Kinds whose classes the code takes from the framework."""
         return [kind for kind in KINDS.values() if any(self.imports_class(name) for name in kind.classes)]
 
+    @cached_property
+    def libraries(self) -> list[SignedCode]:
+        """Libraries in its own bundle. Xcode's debug builds have nearly all code in one, and a stub before it."""
+        return [code for code in _code_below(self.bundle, {self.bundle.executable_path}) if not code.is_executable]
+
+    @cached_property
+    def shared_libraries(self) -> list[SignedCode]:
+        """Libraries of the app, which its extensions may load as well."""
+        return [] if self.container is None else [one for one in self.container.other_code if not one.is_executable]
+
     def imports_class(self, name: str) -> bool:
-        """Whether the main executable takes this class from elsewhere."""
-        return self.code is not None and self.code.imports_class(name)
+        """Whether the main executable, or a library in the bundle, takes this class from elsewhere."""
+        if self.code is None:
+            return False
+        return self.code.imports_class(name) or any(code.imports_class(name) for code in self.libraries)
+
+    def lacking(self, holds: Callable[[SignedSlice], bool], *, shared: bool = False) -> list[str]:
+        """Architectures in which neither the main executable nor a library holds what is asked for; with `shared`, the
+        app's libraries count too. [] without code.
+        """
+        missing = [found.image.architecture for found in self.code.slices if not holds(found)] if self.code else []
+        if not missing:
+            return []
+        libraries = [*self.libraries, *(self.shared_libraries if shared else ())]
+        elsewhere = {found.image.architecture for code in libraries for found in code.slices if holds(found)}
+        return [name for name in missing if name not in elsewhere]
 
     @cached_property
     def kinds(self) -> list[ProviderKind]:
@@ -283,6 +306,19 @@ class Extension(Member):
             by_class = [kind for kind in fitting if kind in self.imported_kinds]
             found += [kind for kind in (by_class or fitting[:1]) if kind not in found]
         return found or self.imported_kinds
+
+
+def _code_below(bundle: CodeBundle, but: set[str], skipped: tuple[str, ...] = ()) -> Iterator[SignedCode]:
+    """Mach-O files in a bundle."""
+    files = bundle.files
+    for path in files.below(bundle.path):
+        if files.is_file(path) and path not in but and not path.startswith(skipped):
+            try:
+                code = read_signed_code(files, path, bundle.anchors)
+            except UnreadableFile:
+                continue  # what cannot be read is told where its signature is looked at
+            if code is not None:
+                yield code
 
 
 def _dictionary(value: Any) -> dict[str, Any]:
@@ -310,19 +346,8 @@ class App(Member):
     @cached_property
     def other_code(self) -> list[SignedCode]:
         """Every Mach-O file in the app, apart from its main executable and what its Network Extensions hold."""
-        own = {self.bundle.executable_path}
         skipped = tuple(f"{found.bundle.path}/" for found in self.extensions)
-        found: list[SignedCode] = []
-        files = self.bundle.files
-        for path in files.below(self.bundle.path):
-            if files.is_file(path) and path not in own and not path.startswith(skipped):
-                try:
-                    code = read_signed_code(files, path, self.bundle.anchors)
-                except UnreadableFile:
-                    continue  # what cannot be read is told where its signature is looked at
-                if code is not None:
-                    found.append(code)
-        return found
+        return [*_code_below(self.bundle, {self.bundle.executable_path}, skipped)]
 
     def uses_class(self, name: str) -> bool:
         """Whether the main executable, or any library or helper of the app, takes this class from elsewhere."""

@@ -17,13 +17,14 @@ from network_extension.doctor.report import Bundle, Report
 from network_extension.doctor.rule import Severity
 from tests.doctor_builds import NE, anchors, identity, mac_build, with_certificate
 from tests.doctor_bundles import executable_of
-from tests.doctor_code_directory import RUNTIME
+from tests.doctor_code_directory import RUNTIME, slices
 from tests.doctor_signing import Signing, resign
 
 from .corpus import EXTENSION, VERSIONS, app
 
 LIBRARY_VALIDATION = 0x2000
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
+SIGNED = ("macos", "developer-id", "S8XHQB96PW")
 TOLD = {"PKG021", "SIG019", "ENT015", "PROF014", "DEP007", "DEP008"}
 
 
@@ -41,14 +42,11 @@ def test_real_apps_have_no_errors_and_no_warnings(version: str) -> None:
     assert report.worst is Severity.INFO
     assert ids(report) == (TOLD if version == "0.3.0" else TOLD | {"INF007"})
     kind = "packet-tunnel" if version == "0.3.0" else "transparent-proxy"
-    shared = {"platform": "macos", "channel": "developer-id", "team": "S8XHQB96PW"}
     number = "1.0 (1)" if version == "0.3.0" else "2.0 (1)"
     identifier = "org.mitmproxy.macos-redirector"
     assert report.bundles == (
-        Bundle("", "app", identifier, number, **shared),
-        Bundle(
-            str(EXTENSION), "system extension", f"{identifier}.network-extension", number, **shared, providers=(kind,)
-        ),
+        Bundle("", "app", identifier, number, *SIGNED),
+        Bundle(str(EXTENSION), "system extension", f"{identifier}.network-extension", number, *SIGNED, (kind,)),
     )
     assert report.notes == ()
 
@@ -159,3 +157,22 @@ def test_two_certificates_of_one_kind_make_no_difference(tmp_path: Path) -> None
     with_certificate(build.extension, identity("Developer ID Application"))
     build.finish()
     assert build.examine().worst is Severity.INFO
+
+
+def test_code_of_a_debug_build_may_be_in_a_library(tmp_path: Path) -> None:
+    """Xcode 16 links debug builds as a stub and X.debug.dylib: what rules look for in the code is in the second."""
+    build = mac_build(tmp_path, "development")
+    code = executable_of(build.extension.folder)
+    library = code.with_name(f"{code.name}.debug.dylib")
+    data = code.read_bytes()
+    changed = data
+    for found in slices(data):
+        changed = changed[: found.offset + 12] + b"\x06" + changed[found.offset + 13 :]  # MH_DYLIB
+    library.write_bytes(resign(changed, Signing(build.extension.identity, info_plist=None, code_resources=None)))
+    for word in (b"startSystemExtensionMode", b"TransparentProxyProvider\0"):
+        build.extension.patches.append((word, b"x" * len(word)))
+    build.finish()
+    report = build.examine()
+    assert report.worst is Severity.INFO, report.findings
+    library.unlink()
+    assert {"PKG012", "INF004"} <= ids(build.examine())

@@ -48,9 +48,8 @@ def _point_of_app_extensions(extension: Extension) -> Found:
 
 
 def _lacking(extension: Extension, name: str) -> list[str]:
-    """Architectures whose code does not have the class."""
-    slices = extension.code.slices if extension.code else ()
-    return [found.image.architecture for found in slices if not found.image.contains_class(name)]
+    """Architectures whose code does not have the class: not in the app's libraries either."""
+    return extension.lacking(lambda found: found.image.contains_class(name), shared=True)
 
 
 @of_extension("INF004")

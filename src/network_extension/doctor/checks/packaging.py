@@ -133,7 +133,7 @@ def _starts_as_app_extension(extension: Extension) -> Found:
     if wrong:
         return f"{', '.join(wrong)}: imports NSExtensionMain"
     selector = "startSystemExtensionMode"
-    lacking = [found.image.architecture for found in extension.code.slices if not found.image.contains_string(selector)]
+    lacking = extension.lacking(lambda found: found.image.contains_string(selector))
     return f"{', '.join(lacking)}: the selector {selector} does not occur" if lacking else None
 
 
@@ -141,9 +141,7 @@ def _starts_as_app_extension(extension: Extension) -> Found:
 def _no_extension_main(extension: Extension) -> Found:
     if extension.is_system_extension or extension.classic is None or extension.code is None:
         return None
-    lacking = [
-        found.image.architecture for found in extension.code.slices if "_NSExtensionMain" not in found.imported_symbols
-    ]
+    lacking = extension.lacking(lambda found: "_NSExtensionMain" in found.imported_symbols)
     return f"{', '.join(lacking)}: NSExtensionMain is not imported" if lacking else None
 
 
