@@ -14,6 +14,7 @@ from typing import IO
 
 from ..doctor.catalogue import RULES, rule_named
 from ..doctor.log_lines import LONGEST_LINE, Explained, LogLine, explain, read_log
+from ..doctor.reporters.records import rule_record
 from ..doctor.rule import FAMILIES, Rule
 from ..doctor.sources import SOURCES
 from ..errors import ConfigurationError
@@ -111,21 +112,6 @@ def _lines(file: IO[bytes]) -> Iterable[str]:
         yield line.decode("utf-8", "replace")
         while line and not line.endswith(b"\n"):
             line = file.readline(LONGEST_LINE)
-
-
-def rule_record(rule: Rule) -> dict[str, object]:
-    """A rule for JSON."""
-    return {
-        "id": rule.id,
-        "severity": rule.effective_severity.name,
-        "title": rule.title,
-        "cause": rule.cause,
-        "fix": rule.fix,
-        "grade": rule.grade.value,
-        "speaker": rule.speaker,
-        "line": rule.line,
-        "sources": [{"title": SOURCES[key][0], "url": SOURCES[key][1]} for key in rule.sources],
-    }
 
 
 def line_record(line: LogLine) -> dict[str, object]:

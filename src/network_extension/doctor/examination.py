@@ -19,6 +19,7 @@ from .property_list import read_property_list
 from .report import Bundle, Finding, Report
 from .rule import Severity
 from .undecided import undecided
+from .verified import verified
 
 __all__ = ["examine", "read_product", "report_on"]
 
@@ -118,6 +119,7 @@ def report_on(product: Product, subject: str) -> Report:
         bundles=tuple(_bundle(member) for member in product.members),
         findings=tuple(findings),
         undecided=undecided(product),
+        verified=verified(product),
         notes=tuple(_notes(product, simulated)),
     )
 

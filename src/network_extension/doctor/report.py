@@ -63,6 +63,8 @@ class Report:
     findings: tuple[Finding, ...] = ()
     """The worst first; within one severity in the catalogue's order."""
     undecided: tuple[Undecided, ...] = ()
+    verified: tuple[str, ...] = ()
+    """Sentences about what was looked at and holds."""
     notes: tuple[str, ...] = ()
     """Sentences about the whole: "no Network Extension here"."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 from .deployment_table import Platform
@@ -10,6 +11,7 @@ from .report import Undecided
 
 __all__ = ["undecided"]
 
+_IN_QUOTES = re.compile(r"[^A-Za-z0-9.-]")
 _LOG = (
     'log show --last 10m --info --debug --predicate \'process IN {"sysextd", "nesessionmanager", "nehelper",'
     ' "amfid", "taskgated-helper", "pkd", "kernel"}\' > capture.log'
@@ -46,7 +48,7 @@ def _on_mac(app: App) -> list[Undecided]:
             Undecided("Whether the user or a policy has approved the extension", "systemextensionsctl list"),
             Undecided(
                 "Whether other copies are known to the system",
-                "mdfind " + shlex.quote(f"kMDItemCFBundleIdentifier == '{identifier}'"),
+                f'mdfind "kMDItemCFBundleIdentifier == {_IN_QUOTES.sub("?", identifier)!r}"',
             ),
             Undecided("Whether System Integrity Protection is on", "csrutil status"),
         ]

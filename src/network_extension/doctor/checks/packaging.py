@@ -224,7 +224,7 @@ def _app_paths(package: InstallerPackage) -> list[PurePosixPath]:
 def _has_to_be_in_applications(app: App) -> Found:
     if not app.system_extensions or not app.is_on_mac:
         return None
-    return f"mdfind \"kMDItemCFBundleIdentifier == '{app.bundle.identifier}'\""
+    return app.bundle.identifier or app.bundle.name
 
 
 @of_product("PKG022")
