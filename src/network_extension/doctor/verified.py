@@ -28,7 +28,10 @@ def _parts(member: Member, product: Product) -> list[str]:
         return []
     sealed = len(member.bundle.seal.entries) if member.bundle.seal is not None else 0
     names = ", ".join(found.image.architecture for found in code.slices)
-    parts = [f"every hash of its code ({names}) and of {sealed} sealed files holds"]
+    if any(found.image.is_encrypted for found in code.slices):
+        parts = [f"{sealed} sealed files are as they were signed"]
+    else:
+        parts = [f"every hash of its code ({names}) and of {sealed} sealed files holds"]
     facts = code.main.cms
     if facts is not None and facts.certificate is not None and facts.chain is not None and facts.chain.anchor:
         when = facts.proven_time or facts.signing_time

@@ -42,7 +42,7 @@ def _bundle(bundle: Bundle, subject: str) -> str:
     name = bundle.path or subject
     known = (bundle.identifier, bundle.version, bundle.platform, bundle.channel, bundle.team and f"team {bundle.team}")
     providers = f": {', '.join(bundle.providers)}" if bundle.providers else ""
-    return f"{bundle.kind} {shown(name)}{providers}\n  {shown(', '.join(one for one in known if one))}"
+    return f"{bundle.kind} {shown(name)}{shown(providers)}\n  {shown(', '.join(one for one in known if one))}"
 
 
 def _worth_knowing(report: Report, width: int, colour: bool) -> str:
