@@ -148,6 +148,18 @@ def test_entitlements_of_the_sources(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "ENT010" in capsys.readouterr().out
 
 
+def test_several_paths_make_one_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key = "com.apple.developer.networking.networkextension"
+    for name, value in (("a", "packet-tunnel-provider"), ("b", True), ("c", ["packet-tunnel-provider"])):
+        (tmp_path / f"{name}.entitlements").write_bytes(plistlib.dumps({key: value}))
+    paths = [str(tmp_path / f"{name}.entitlements") for name in "abc"]
+    assert main(["doctor", *paths, str(app("0.12.15")), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [one["bundle"] for one in found["findings"] if one["rule"] == "ENT010"] == paths[:2]
+    assert found["bundles"][0]["path"] == str(app("0.12.15"))
+    assert found["bundles"][1]["path"].startswith(str(app("0.12.15") / "Contents"))
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -50,15 +50,23 @@ def doctor(arguments: list[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    as_json = parser.parse_args(arguments).json
-    report = _say_nothing if as_json else _say
+    formats = ("text", "json", "sarif", "junit", "markdown")
+    parser.add_argument("--format", choices=formats, default="text", help="for people (text), or for a CI server")
+    options = parser.parse_args(arguments)
+    form = "json" if options.json else options.format
+    report = _say if form == "text" else _say_nothing
     checks = examine(report)
     self_checks = [] if exit_status(checks, []) else self_check(report)
     status = exit_status(checks, self_checks)
-    if as_json:
+    if form == "json":
         print(json.dumps({"status": status, "checks": [_record(check) for check in (*checks, *self_checks)]}, indent=2))
-    else:
+    elif form == "text":
         print(_verdict(checks, self_checks))
+    else:
+        from ..doctor.reporters import REPORTERS
+        from .host_report import host_report
+
+        print(REPORTERS[form](host_report([*checks, *self_checks])))
     return status
 
 

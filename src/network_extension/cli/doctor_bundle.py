@@ -15,7 +15,7 @@ from ..doctor.channels import CHOICES, SigningChannel
 from ..doctor.errors import UnreadableFile
 from ..doctor.examination import examine, read_product
 from ..doctor.examined_path import examined_path
-from ..doctor.report import Report
+from ..doctor.report import Report, joined
 from ..doctor.reporters import REPORTERS
 from ..doctor.rule import Severity
 from ..errors import ConfigurationError
@@ -41,9 +41,10 @@ Exit status: 0 nothing as bad as --fail-on; 1 something is; 64 the command line;
 
 
 def doctor_bundle(arguments: list[str]) -> int:
-    """Examine one path; the exit status. Raises ConfigurationError."""
+    """Examine paths; the exit status. Raises ConfigurationError."""
     options = _parser().parse_args(arguments)
-    report = _examined(options)
+    reports = [_examined(path, options) for path in options.paths]
+    report = reports[0] if len(reports) == 1 else joined(reports)
     text = _text(report, options)
     if options.output is None:
         print(text)
@@ -65,7 +66,7 @@ def _parser() -> ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("path", metavar="PATH", help="the app, the archive, or a folder that holds some")
+    parser.add_argument("paths", metavar="PATH", nargs="+", help="an app, an archive, or a folder that holds some")
     parser.add_argument(
         "--channel",
         choices=[channel.value for channel in CHOICES],
@@ -94,7 +95,7 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def _examined(options: argparse.Namespace) -> Report:
+def _examined(path: str, options: argparse.Namespace) -> Report:
     now = datetime.now(UTC)
     anchors = [one for name in options.trust_anchor for one in _certificates(Path(name))]
     channel = SigningChannel(options.channel) if options.channel else None
@@ -104,9 +105,9 @@ def _examined(options: argparse.Namespace) -> Report:
             if options.previous is not None:
                 before = stack.enter_context(examined_path(Path(options.previous)))
                 previous = read_product(before.files, now, anchors=anchors)
-            found = stack.enter_context(examined_path(Path(options.path)))
+            found = stack.enter_context(examined_path(Path(path)))
             report = examine(
-                options.path,
+                path,
                 found.files,
                 now,
                 anchors=anchors,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from .rule import Grade, Rule, Severity
 
-__all__ = ["Bundle", "Finding", "Report", "Undecided"]
+__all__ = ["Bundle", "Finding", "Report", "Undecided", "joined"]
 
 
 class Finding(NamedTuple):
@@ -76,3 +77,24 @@ class Report:
     def count(self, severity: Severity) -> int:
         """How many findings have this severity."""
         return sum(finding.severity is severity for finding in self.findings)
+
+
+def joined(reports: Sequence[Report]) -> Report:
+    """One report of several paths: what was below a path is named with it."""
+
+    def below(subject: str, path: str) -> str:
+        # A file that is examined by itself has its own name for a path.
+        is_itself = not path or subject == path or subject.endswith(f"/{path}")
+        return subject if is_itself else f"{subject}/{path}"
+
+    findings = [one._replace(bundle=below(report.subject, one.bundle)) for report in reports for one in report.findings]
+    return Report(
+        subject="",
+        bundles=tuple(
+            one._replace(path=below(report.subject, one.path)) for report in reports for one in report.bundles
+        ),
+        findings=tuple(sorted(findings, key=lambda one: -one.severity)),
+        undecided=tuple(dict.fromkeys(one for report in reports for one in report.undecided)),
+        verified=tuple(f"{report.subject}: {said}" for report in reports for said in report.verified),
+        notes=tuple(f"{report.subject}: {said}" for report in reports for said in report.notes),
+    )

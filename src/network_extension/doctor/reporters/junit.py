@@ -1,4 +1,4 @@
-"""JUnit's XML, as CI servers read it: a test case for each finding, and one for each family without any."""
+"""JUnit's XML, as CI servers read it: a test case for each finding, for what holds, and for rules that found nothing."""
 
 from __future__ import annotations
 
@@ -19,14 +19,20 @@ _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 def junit(report: Report) -> str:
     """FATAL and ERROR are failures; WARN and INFO are passed, with what was found as their output."""
     failures = sum(finding.severity >= Severity.ERROR for finding in report.findings)
-    quiet = [family for family in FAMILIES if all(finding.rule.family != family for finding in report.findings)]
+    quiet = [
+        family
+        for family in FAMILIES
+        if report.bundles and all(finding.rule.family != family for finding in report.findings)
+    ]
     suite = Element(
         "testsuite",
         name=f"netext doctor {_clean(report.subject)}",
-        tests=str(len(report.findings) + len(quiet)),
+        tests=str(len(report.findings) + len(report.verified) + len(quiet)),
         failures=str(failures),
         errors="0",
     )
+    for said in report.verified:
+        SubElement(suite, "testcase", classname="netext.doctor", name=_clean(said))
     for family in quiet:
         SubElement(suite, "testcase", classname="netext.doctor", name=f"{family}: {FAMILIES[family]}")
     for finding in report.findings:

@@ -139,6 +139,7 @@ def test_junit_counts_failures() -> None:
     assert len(suite.findall("testcase/failure")) == 2
     quiet = set(FAMILIES) - {finding.rule.family for finding in FINDINGS}
     assert {case.attrib["name"].split(":")[0] for case in cases if ":" in case.attrib["name"]} == quiet
+    assert "every hash holds" in {case.attrib["name"] for case in cases}
     assert "→" not in suite.findall("testcase/failure")[0].attrib["message"]
 
 
