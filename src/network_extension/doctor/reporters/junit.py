@@ -1,4 +1,4 @@
-"""JUnit's XML, as CI servers read it: a test case for each finding, for what holds, and for rules that found nothing."""
+"""JUnit's XML, as CI servers read it: test cases for findings, for what holds, and for rules that found nothing."""
 
 from __future__ import annotations
 
