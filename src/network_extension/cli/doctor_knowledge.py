@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from ..doctor.catalogue import RULES, rule_named
+from ..doctor.examples import EXAMPLES
 from ..doctor.log_lines import LONGEST_LINE, Explained, LogLine, explain, read_log
 from ..doctor.reporters.records import rule_record
 from ..doctor.rule import FAMILIES, Rule
@@ -126,6 +127,9 @@ def rule_text(rule: Rule) -> str:
         parts.append(_wrapped(f"→ {rule.fix}"))
     if rule.line:
         parts.append(_wrapped(f"{rule.speaker or 'the log'}: {rule.line}"))
+    example = EXAMPLES[rule.id]
+    for title, lines in (("before", example.before), ("after", example.after)):
+        parts.append(f"  {title}:\n{textwrap.indent(lines, '      ')}")
     sources = [": ".join(part for part in SOURCES[key] if part) for key in rule.sources]
     parts += [f"  from {source}" for source in sources or ["experience; a warning until a Mac has confirmed it"]]
     return "\n".join(parts)

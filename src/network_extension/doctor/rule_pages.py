@@ -65,7 +65,8 @@ def index_page() -> str:
     parts = ["# Rules of the doctor\n"]
     parts.append(
         f"What refuses a Network Extension: {len(RULES)} rules, each with a page of its own."
-        " `FATAL` is refused everywhere, `ERROR` on some channel or platform; `WARN` may fail, `INFO` is worth knowing.\n"
+        " `FATAL` is refused everywhere, `ERROR` on some channel or platform; `WARN` may fail,"
+        " `INFO` is worth knowing.\n"
     )
     for family, title in FAMILIES.items():
         parts.append(f"## {title}\n\n| rule | severity | |\n|---|---|---|")

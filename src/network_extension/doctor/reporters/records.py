@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..examples import EXAMPLES
 from ..report import Bundle, Finding, Report
 from ..rule import Rule, Severity
 from ..sources import SOURCES
@@ -22,8 +23,13 @@ def rule_record(rule: Rule) -> dict[str, Any]:
         "grade": rule.grade.value,
         "speaker": rule.speaker,
         "line": rule.line,
-        "sources": [{"title": SOURCES[key][0], "url": SOURCES[key][1]} for key in rule.sources],
+        "sources": _sources(rule),
+        "example": EXAMPLES[rule.id]._asdict(),
     }
+
+
+def _sources(rule: Rule) -> list[dict[str, str]]:
+    return [{"title": SOURCES[key][0], "url": SOURCES[key][1]} for key in rule.sources]
 
 
 def rule_url(rule: Rule) -> str:
@@ -44,7 +50,7 @@ def finding_record(finding: Finding) -> dict[str, Any]:
         "grade": finding.rule.grade.value,
         "speaker": finding.rule.speaker,
         "line": finding.rule.line,
-        "sources": rule_record(finding.rule)["sources"],
+        "sources": _sources(finding.rule),
     }
 
 

@@ -23,7 +23,7 @@ def text(report: Report, width: int = _WIDTH, colour: bool = False) -> str:
     """
     parts = [_head(report, width)]
     for level in (Severity.FATAL, Severity.ERROR, Severity.WARN):
-        parts += [_finding(found, width, colour) for found in report.findings if found.severity is level]
+        parts += [_finding(same, width, colour) for same in _alike(report, level)]
     parts.append(_worth_knowing(report, width, colour))
     if report.bundles or report.findings:
         parts.append(_verdict(report))
@@ -63,10 +63,20 @@ def _level(severity: Severity, colour: bool) -> str:
     return f"\x1b[{_COLOURS[severity]}m{name}\x1b[0m" if colour else name
 
 
-def _finding(found: Finding, width: int, colour: bool) -> str:
+def _alike(report: Report, level: Severity) -> list[list[Finding]]:
+    """What is found alike in several bundles, together: app and extension mostly share a fault."""
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for found in report.findings:
+        if found.severity is level:
+            groups.setdefault((found.rule.id, found.evidence), []).append(found)
+    return list(groups.values())
+
+
+def _finding(same: list[Finding], width: int, colour: bool) -> str:
+    found = same[0]
     rule = found.rule
     lines = [f"{_level(found.severity, colour)} {rule.id:7} {rule.title}"]
-    lines += [_wrapped(shown(found.bundle), width)] if found.bundle else []
+    lines += [_wrapped(shown(one.bundle), width) for one in same if one.bundle]
     lines += [_wrapped(shown(found.evidence), width), _wrapped(rule.cause, width)]
     if rule.fix:
         lines.append(_wrapped(f"→ {rule.fix}", width))
