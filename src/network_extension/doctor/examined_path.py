@@ -18,6 +18,7 @@ __all__ = ["ExaminedPath", "examined_path"]
 _ENTITLEMENTS = ".entitlements"
 _PROFILES = (".provisionprofile", ".mobileprovision")
 _HEAD = 512
+_MOST_NOTED = 5
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,14 @@ def _unpacked(path: Path, real: Path, head: bytes) -> Iterator[ExaminedPath]:
             )
             for package in found.packages
         ]
-        notes = [f"left out: the link {name}, which leads to {target}" for name, target in found.refused_links[:5]]
+        # What a product archive's Distribution says counts instead of what its components say.
+        apps = tuple(path for package in packages for path in package.bundle_paths)
+        for distribution in found.distributions:
+            packages += [InstallerPackage(path.name, place, (), apps) for place in distribution.custom_locations]
+        left_out = [f"the link {name}, which leads to {target}" for name, target in found.refused_links]
+        left_out += found.left_out
+        notes = [f"left out: {one}" for one in left_out[:_MOST_NOTED]]
+        if len(left_out) > _MOST_NOTED:
+            notes.append(f"left out: {len(left_out) - _MOST_NOTED} more")
         stapled = any(package.stapled for package in found.packages)
         yield ExaminedPath(BundleFiles(found.folder), packages, stapled, notes)
