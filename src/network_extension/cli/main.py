@@ -20,6 +20,7 @@ netext: Apple's Network Extension framework on Linux
   netext new KIND NAME                                    write a provider and its test to start from
   netext urlfilter COMMAND                                Apple's URL filter: lists, database, service, client
   netext doctor                                           what this machine allows, and what is missing
+  netext doctor PATH                                      why Apple's system will refuse an app's extension
 
 netext COMMAND --help says more. The documentation is in docs/ (make docs).
 """
