@@ -25,21 +25,29 @@ TICKET = "CodeResources"
 
 
 def contents_of(bundle: Path) -> Path:
-    """Where Info.plist is: `Contents` on the Mac, the bundle itself elsewhere."""
+    """What the seal is of: `Contents` on the Mac, a framework's version there, the bundle itself elsewhere."""
+    if bundle.suffix == ".framework" and (bundle / "Versions" / "A").is_dir():
+        return bundle / "Versions" / "A"
     return bundle / "Contents" if (bundle / "Contents").is_dir() else bundle
 
 
 def information_of(bundle: Path) -> dict[str, Any]:
     """The Info.plist."""
-    found: dict[str, Any] = plistlib.loads((contents_of(bundle) / "Info.plist").read_bytes())
+    found: dict[str, Any] = plistlib.loads(information_path_of(bundle).read_bytes())
     return found
+
+
+def information_path_of(bundle: Path) -> Path:
+    """Where the Info.plist is."""
+    inside = "Resources/Info.plist" if bundle.suffix == ".framework" else "Info.plist"
+    return contents_of(bundle) / inside
 
 
 def executable_of(bundle: Path) -> Path:
     """The main executable."""
     contents = contents_of(bundle)
     name: str = information_of(bundle)["CFBundleExecutable"]
-    return contents / "MacOS" / name if contents != bundle else bundle / name
+    return contents / "MacOS" / name if contents.name == "Contents" else contents / name
 
 
 def extensions_of(app: Path) -> list[Path]:
@@ -75,7 +83,7 @@ def _files(bundle: Path, rules: Mapping[str, Any], entry: Any) -> dict[str, Any]
             continue
         if path.is_dir() and not path.is_symlink():
             # A directory that is nested code is sealed as one; others are only the way to their files.
-            if not (rule.get("nested") and contents_of(path).joinpath("Info.plist").exists()):
+            if not (rule.get("nested") and information_path_of(path).exists()):
                 continue
             sealed_elsewhere.append(f"{name}/")
         found[name] = entry(path, rule)
@@ -108,7 +116,7 @@ def _sealed(contents: Path, path: Path, rule: Mapping[str, Any], old: Mapping[st
 def resign_bundle(bundle: Path, signing: Signing) -> None:
     """Seal one bundle and sign its main executable. Bundles in it stay as they are."""
     seal, executable = reseal(bundle), executable_of(bundle)
-    plist = (contents_of(bundle) / "Info.plist").read_bytes()
+    plist = information_path_of(bundle).read_bytes()
     complete = replace(signing, info_plist=plist, code_resources=seal)
     executable.write_bytes(resign(executable.read_bytes(), complete))
 

@@ -156,4 +156,4 @@ def _notes(product: Product, simulated: set[str]) -> list[str]:
 
 
 def _is_encrypted(member: Member) -> bool:
-    return member.code is not None and any(found.image.is_encrypted for found in member.code.slices)
+    return member.code is not None and member.code.is_encrypted

@@ -75,7 +75,8 @@ def _code_faults(
         for evidence in _changed_code(found):
             yield IntegrityFault("SIG003", place, f"{name}: {evidence}")
         plist = information if is_bundle else found.image.section("__TEXT", "__info_plist")
-        for slot, evidence in _changed_slots(found, plist, seal):
+        # The linker signs a file and knows of no bundle around it.
+        for slot, evidence in () if found.signature.is_linker_signed else _changed_slots(found, plist, seal):
             rule = _SLOT_RULES.get(slot, "SIG008")
             yield IntegrityFault(rule, place, f"{name}: {evidence}")
         for evidence in _signature_faults(found):
@@ -156,7 +157,8 @@ def _signature_faults(found: SignedSlice) -> Iterator[str]:
 
 
 def _seal_faults(bundle: CodeBundle, place: str, inner: Mapping[str, list[IntegrityFault]]) -> Iterator[IntegrityFault]:
-    if bundle.code is None or all(found.signature is None for found in bundle.code.slices):
+    signatures = [found.signature for found in bundle.code.slices] if bundle.code else []
+    if not any(signature is not None and not signature.is_linker_signed for signature in signatures):
         return
     if bundle.seal is None:
         if bundle.seal_bytes is not None or bundle.is_deep:
@@ -166,9 +168,13 @@ def _seal_faults(bundle: CodeBundle, place: str, inner: Mapping[str, list[Integr
     # A bundle without code cannot say for itself that it is in order.
     readable = {child.path for child in bundle.children if child.code is not None}
     nested: dict[str, list[SealFault]] = defaultdict(list)
+    # The App Store encrypts code after it was sealed.
+    encrypted = {child.executable_path for child in bundle.children if child.code and child.code.is_encrypted}
     for fault in bundle.seal_faults:
         path = bundle.inner(fault.path)
-        child = next((child for child in readable if path == child or path.startswith(f"{child}/")), None)
+        if path in encrypted:
+            continue
+        child = next((child for child in readable if path.startswith(f"{child}/")), None)
         if child is None:
             own.append(fault)
         else:

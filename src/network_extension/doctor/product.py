@@ -12,6 +12,7 @@ from .bundles import BundleKind, CodeBundle
 from .certificates import Certificate
 from .channels import SigningChannel, channel_of
 from .deployment_table import Packaging, Platform
+from .der_entitlements import read_xml_entitlements
 from .errors import UnreadableFile
 from .load_commands import Platform as BuildPlatform
 from .os_version import OSVersion
@@ -118,8 +119,15 @@ class Member(Claims):
 
     @cached_property
     def entitlements(self) -> Mapping[str, Any]:  # type: ignore[override]
-        """What the code claims; of slices that differ, the first."""
-        return {} if self.code is None else self.code.main.entitlements
+        """What the code claims; of slices that differ, the first. Builds for a simulator claim it in a section."""
+        if self.code is None:
+            return {}
+        if self.is_for_simulator and (section := self.code.main.image.section("__TEXT", "__entitlements")):
+            try:
+                return read_xml_entitlements(section)
+            except UnreadableFile:
+                return {}
+        return self.code.main.entitlements
 
     @property
     def is_sandboxed(self) -> bool:
@@ -141,8 +149,10 @@ class Member(Claims):
 
     @property
     def is_signed(self) -> bool:
-        """Whether its code, or a slice of it, has a signature that can be read."""
-        return self.code is not None and any(found.signature for found in self.code.slices)
+        """Whether its code, or a slice of it, has a signature that can be read, and that somebody asks for."""
+        return (
+            not self.is_for_simulator and self.code is not None and any(found.signature for found in self.code.slices)
+        )
 
     @property
     def is_for_simulator(self) -> bool:

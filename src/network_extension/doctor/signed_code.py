@@ -228,6 +228,11 @@ class SignedCode:
         return any(found.image.file_type == FileType.EXECUTE for found in self.slices)
 
     @property
+    def is_encrypted(self) -> bool:
+        """Whether the App Store has encrypted any slice: its hashes hold on a device only."""
+        return any(found.image.is_encrypted for found in self.slices)
+
+    @property
     def cdhashes(self) -> dict[str, bytes]:
         """By architecture; a slice that is not signed has none."""
         return {found.image.architecture: found.directory.cdhash for found in self.slices if found.directory}

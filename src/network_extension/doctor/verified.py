@@ -28,7 +28,7 @@ def _parts(member: Member, product: Product) -> list[str]:
         return []
     sealed = len(member.bundle.seal.entries) if member.bundle.seal is not None else 0
     names = ", ".join(found.image.architecture for found in code.slices)
-    if any(found.image.is_encrypted for found in code.slices):
+    if code.is_encrypted:
         parts = [f"{sealed} sealed files are as they were signed"]
     else:
         parts = [f"every hash of its code ({names}) and of {sealed} sealed files holds"]
