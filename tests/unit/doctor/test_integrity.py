@@ -1,4 +1,4 @@
-"""What was signed against what is there: frameworks, nested bundles, code that the linker or the App Store has touched."""
+"""What was signed against what is there: frameworks, nested code, what the linker or the App Store has touched."""
 
 from __future__ import annotations
 

@@ -60,10 +60,10 @@ class ByteStream:
         for _ in self.pieces(count):
             pass
 
-    def rest(self) -> Iterator[bytes]:
-        """All that is left, in pieces."""
+    def exhaust(self) -> None:
+        """Leave out all that is left, but let its source check it."""
         while not self.at_end():
-            yield from self.pieces(len(self._chunk))
+            self._chunk = memoryview(b"")
 
     def _some(self, count: int) -> Iterator[memoryview]:
         while count > 0 and not self.at_end():

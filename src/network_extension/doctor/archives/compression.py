@@ -86,8 +86,10 @@ _SINGLE = (Compression.DEFLATE, Compression.ZLIB, Compression.LZMA)
 _FAULTS = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError)
 
 
-def decompressed(chunks: Iterable[bytes], kind: Compression, what: str, budget: Budget) -> Iterator[bytes]:
-    """What comes out of `chunks`, in pieces of at most 256 KiB.
+def decompressed(
+    chunks: Iterable[bytes], kind: Compression, what: str, budget: Budget, step: int = _STEP
+) -> Iterator[bytes]:
+    """What comes out of `chunks`, in pieces of at most `step` bytes.
 
     gzip, bzip2 and xz may be several streams with zeros between and behind them, the others are one with nothing
     behind. Raises UnreadableFile: damaged, cut off, something behind it, or more than the budget.
@@ -99,7 +101,7 @@ def decompressed(chunks: Iterable[bytes], kind: Compression, what: str, budget: 
         if streams > (1 if kind in _SINGLE else MAX_STREAMS):
             raise UnreadableFile(what, f"more than one {kind.value} stream" if streams == 2 else "too many streams")
         decompressor = _MAKERS[kind]()
-        for piece in _stream(decompressor, rest, source, kind, what):
+        for piece in _stream(decompressor, rest, source, kind, what, step):
             budget.expand(len(piece), what)
             yield piece
         rest = decompressor.unused_data
@@ -114,12 +116,12 @@ def _next_stream(rest: bytes, source: Iterator[bytes]) -> bytes:
 
 
 def _stream(
-    decompressor: _Decompressor, data: bytes, source: Iterator[bytes], kind: Compression, what: str
+    decompressor: _Decompressor, data: bytes, source: Iterator[bytes], kind: Compression, what: str, step: int
 ) -> Iterator[bytes]:
     while True:
         while True:
             try:
-                piece = decompressor.decompress(data, _STEP)
+                piece = decompressor.decompress(data, step)
             except _FAULTS as error:
                 raise UnreadableFile(what, f"damaged {kind.value} data: {error or type(error).__name__}") from None
             data = b""
@@ -127,7 +129,7 @@ def _stream(
                 yield piece
             if decompressor.eof:
                 return
-            if len(piece) < _STEP:
+            if len(piece) < step:
                 break
         if (chunk := next(source, None)) is None:
             raise UnreadableFile(what, f"its {kind.value} data are cut off")

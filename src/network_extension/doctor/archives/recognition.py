@@ -65,8 +65,10 @@ def _is_compressed_tar(head: bytes, file: IO[bytes]) -> bool:
         return False
     size = file.seek(0, os.SEEK_END)
     chunks = file_part(file, "archive", 0, min(size, _LOOK))
+    # No more than the one header: where something behind it is damaged, the reader is to say so.
+    pieces = decompressed(chunks, kind, "archive", Budget(DEFAULT_LIMITS), BLOCK)
     try:
-        block = ByteStream(decompressed(chunks, kind, "archive", Budget(DEFAULT_LIMITS)), "archive").up_to(BLOCK)
+        block = ByteStream(pieces, "archive").up_to(BLOCK)
     except UnreadableFile:
         return False
     return is_tar_header(block)

@@ -5,7 +5,6 @@ Read as a stream. Of pax records only path, linkpath and size count; extended at
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import IO, NamedTuple
 
 from ..errors import UnreadableFile
@@ -26,6 +25,15 @@ _WITHOUT_BYTES = (b"1", b"2", b"3", b"4", b"5", b"6")
 
 
 class _Header(NamedTuple):
+    name: bytes
+    """Of long names a part, which may end within a letter: text only where no record or long name stands in."""
+    mode: int
+    size: int
+    kind: bytes
+    target: bytes
+
+
+class _Entry(NamedTuple):
     name: str
     mode: int
     size: int
@@ -46,12 +54,14 @@ def is_tar_header(block: bytes) -> bool:
 
 def unpack_tar(file: IO[bytes], into: UnpackedFolder) -> None:
     """A tar, plain or compressed with gzip, bzip2 or xz. Raises UnreadableFile."""
-    chunks: Iterable[bytes] = file_part(file, into.what)
-    kind = compression_of(ByteStream(chunks, into.what).up_to(8))
+    kind = compression_of(ByteStream(file_part(file, into.what), into.what).up_to(8))
     chunks = file_part(file, into.what)
-    if kind is not None:
-        chunks = decompressed(chunks, kind, into.what, into.budget)
-    read_tar(ByteStream(chunks, into.what), into)
+    if kind is None:
+        read_tar(ByteStream(chunks, into.what), into)
+        return
+    stream = ByteStream(decompressed(chunks, kind, into.what, into.budget), into.what)
+    read_tar(stream, into)
+    stream.exhaust()  # behind the tar's end are the checksums of what compressed it
 
 
 def read_tar(stream: ByteStream, into: UnpackedFolder) -> None:
@@ -75,29 +85,29 @@ def read_tar(stream: ByteStream, into: UnpackedFolder) -> None:
         elif header.kind in (b"L", b"K"):
             own["path" if header.kind == b"L" else "linkpath"] = _long_name(stream, header.size, into.what)
         else:
-            header = _amended(header, {**shared, **own}, into.what)
-            padding = -header.size % BLOCK
+            entry = _amended(header, {**shared, **own}, into.what)
+            padding = -entry.size % BLOCK
             own = {}
-            _entry(header, stream, into)
+            _unpack(entry, stream, into)
         stream.skip(padding)
 
 
-def _entry(header: _Header, stream: ByteStream, into: UnpackedFolder) -> None:
-    name, kind = header.name, header.kind
+def _unpack(entry: _Entry, stream: ByteStream, into: UnpackedFolder) -> None:
+    name, kind = entry.name, entry.kind
     if kind in _FILES and not name.endswith("/"):
-        into.write(name, stream.pieces(header.size), bool(header.mode & 0o111))
+        into.write(name, stream.pieces(entry.size), bool(entry.mode & 0o111))
         return
     if kind == b"5" or kind in _FILES:
         into.folder(name)
     elif kind == b"1":
-        into.copy(name, header.target)
+        into.copy(name, entry.target)
     elif kind == b"2":
-        into.link(name, header.target)
+        into.link(name, entry.target)
     elif kind == b"S":
         raise UnreadableFile(into.what, f"{quoted(name)}: a sparse file; pack it without --sparse")
     else:
         into.leave_out(name, _WHAT_IS_LEFT_OUT.get(kind, f"an entry of the kind {quoted(kind.decode('latin-1'))}"))
-    stream.skip(header.size)
+    stream.skip(entry.size)
 
 
 def _header(block: bytes, what: str) -> _Header:
@@ -105,28 +115,27 @@ def _header(block: bytes, what: str) -> _Header:
         raise UnreadableFile(what, "cut off within a header")
     if _number(block[148:156], what) not in _checksums(block):
         raise UnreadableFile(what, "the checksum of a header does not hold")
-    name = _text(block[:100], what)
+    name = _before_nul(block[:100])
     # GNU tar's own magic is "ustar  "; it keeps times where ustar has the start of a name.
     if block[257:263] == b"ustar\0" and block[345]:
-        name = f"{_text(block[345:500], what)}/{name}"
+        name = _before_nul(block[345:500]) + b"/" + name
     mode, size = _number(block[100:108], what), _number(block[124:136], what)
     kind = block[156:157]
     if kind in _WITHOUT_BYTES:
         size = 0  # some writers tell the size of what the entry stands for
-    return _Header(name, mode, size, kind, _text(block[157:257], what))
+    return _Header(name, mode, size, kind, _before_nul(block[157:257]))
 
 
-def _amended(header: _Header, records: dict[str, str], what: str) -> _Header:
+def _amended(header: _Header, records: dict[str, str], what: str) -> _Entry:
+    name = records["path"] if "path" in records else _text(header.name, what)
+    target = records["linkpath"] if "linkpath" in records else _text(header.target, what)
     if any(key.startswith("GNU.sparse") for key in records):
-        raise UnreadableFile(what, f"{quoted(header.name)}: a sparse file; pack it without --sparse")
+        raise UnreadableFile(what, f"{quoted(name)}: a sparse file; pack it without --sparse")
     size = records.get("size", "")
     if size and not (size.isascii() and size.isdigit() and len(size) < 20):
-        raise UnreadableFile(what, f"{quoted(header.name)}: the size {quoted(size)}")
-    return header._replace(
-        name=records.get("path", header.name),
-        target=records.get("linkpath", header.target),
-        size=int(size) if size and header.kind not in _WITHOUT_BYTES else header.size,
-    )
+        raise UnreadableFile(what, f"{quoted(name)}: the size {quoted(size)}")
+    own_size = int(size) if size and header.kind not in _WITHOUT_BYTES else header.size
+    return _Entry(name, header.mode, own_size, header.kind, target)
 
 
 def _records(stream: ByteStream, size: int, what: str) -> dict[str, str]:
@@ -142,9 +151,9 @@ def _records(stream: ByteStream, size: int, what: str) -> dict[str, str]:
         if not digits.isdigit() or not space - at < int(digits) <= size - at or data[at + int(digits) - 1] != 0x0A:
             raise UnreadableFile(what, "damaged pax records")
         key, equals, value = data[space + 1 : at + int(digits) - 1].partition(b"=")
+        if not equals:
+            raise UnreadableFile(what, "damaged pax records")
         if key in (b"path", b"linkpath", b"size") or key.startswith(b"GNU.sparse"):
-            if not equals:
-                raise UnreadableFile(what, "damaged pax records")
             found[key.decode("latin-1")[:64]] = _text(value, what)
         at += int(digits)
     return found
@@ -175,8 +184,12 @@ def _checksums(block: bytes) -> tuple[int, int]:
     return total, total - 256 * sum(byte > 127 for byte in counted)
 
 
+def _before_nul(raw: bytes) -> bytes:
+    return raw.partition(b"\0")[0]
+
+
 def _text(raw: bytes, what: str) -> str:
-    raw = raw.partition(b"\0")[0]
+    raw = _before_nul(raw)
     try:
         return raw.decode()
     except UnicodeDecodeError:

@@ -220,7 +220,9 @@ def _unpack_payload(file: IO[bytes], into: UnpackedFolder) -> None:
     elif (kind := compression_of(head)) is not None:
         chunks = decompressed(chunks, kind, into.what, into.budget)
     if head:
-        read_cpio(ByteStream(chunks, into.what), into)
+        stream = ByteStream(chunks, into.what)
+        read_cpio(stream, into)
+        stream.exhaust()  # behind the trailer are the checksums of what compressed it
 
 
 def _below(folder: str, name: str) -> str:

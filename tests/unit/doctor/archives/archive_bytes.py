@@ -10,6 +10,7 @@ import lzma
 import stat
 import struct
 import tarfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -75,7 +76,8 @@ def tar(items: Sequence[Item], mode: str = "w", form: int = tarfile.PAX_FORMAT) 
 
 def zipped(items: Sequence[Item], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", method) as archive:
+    with warnings.catch_warnings(), zipfile.ZipFile(out, "w", method) as archive:
+        warnings.simplefilter("ignore")  # a name that comes twice is meant
         for item in items:
             info = zipfile.ZipInfo(item.name + ("/" if item.kind == stat.S_IFDIR else ""))
             info.create_system = 3
@@ -143,7 +145,7 @@ def xar(
     checksum: str = "sha1",
     extra: str = "",
     before: str = "",
-    **header: int,
+    header: Mapping[str, int] | None = None,
 ) -> bytes:
     """Paths become nested elements. `extra` goes into the table; `header` overrides numbers of the header."""
     items = with_folders(items)
@@ -182,7 +184,14 @@ def xar(
     packed = zlib.compress(table)
     body[:hashed] = hashlib.new(checksum, packed).digest() if checksum else b""
     kind = {"": 0, "sha1": 1, "md5": 2, "sha256": 3, "sha512": 4}[checksum]
-    numbers_ = {"header": 28, "version": 1, "packed": len(packed), "expanded": len(table), "kind": kind, **header}
+    numbers_ = {
+        "header": 28,
+        "version": 1,
+        "packed": len(packed),
+        "expanded": len(table),
+        "kind": kind,
+        **(header or {}),
+    }
     return struct.pack(">4sHHQQI", b"xar!", *numbers_.values()) + packed + bytes(body)
 
 

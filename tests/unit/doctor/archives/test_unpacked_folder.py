@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from network_extension.doctor.archives.limits import Budget, Limits
+from network_extension.doctor.archives.limits import DEFAULT_LIMITS, Budget, Limits
 from network_extension.doctor.archives.unpacked_folder import UnpackedFolder
 from network_extension.doctor.errors import UnreadableFile
 
@@ -21,7 +22,7 @@ def into(tmp_path: Path) -> UnpackedFolder:
     return made_below(tmp_path)
 
 
-def made_below(path: Path, limits: Limits = Limits()) -> UnpackedFolder:
+def made_below(path: Path, limits: Limits = DEFAULT_LIMITS) -> UnpackedFolder:
     (path / "root").mkdir()
     return UnpackedFolder(path / "root", limits, what="bad.zip")
 
@@ -110,7 +111,7 @@ def test_a_name_comes_once(into: UnpackedFolder, first: str, second: str) -> Non
         put(second, "./name")
         return
     before = tree(into.root)
-    with pytest.raises(UnreadableFile, match="comes twice|leads through the symbolic link 'name'"):
+    with pytest.raises(UnreadableFile, match=r"comes twice|leads through the symbolic link 'name'"):
         put(second, "./name")
     assert tree(into.root) == before
 
@@ -167,7 +168,7 @@ def test_a_link_that_comes_later_cannot_turn_an_earlier_one_outside(into: Unpack
     assert into.refused_links == [("p/q/first", "x/../../../harmless")]
 
 
-def test_links_in_a_circle_are_not_made(into: UnpackedFolder) -> None:
+def test_links_that_lead_to_themselves_are_not_made(into: UnpackedFolder) -> None:
     into.link("a", "b/more")
     into.link("b", "./a")
     into.link("itself", "itself//x")
@@ -188,6 +189,11 @@ def test_no_set_of_links_leads_outside(links: list[tuple[str, str]], tmp_path_fa
             pass
     root = into.root.resolve()
     for path in root.rglob("*"):
+        try:
+            path.stat()
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # in a circle, which the system does not follow, and `resolve` not well
+                continue
         assert path.resolve().is_relative_to(root), links
 
 
