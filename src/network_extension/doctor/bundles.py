@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -253,11 +252,6 @@ class CodeBundle:
     def ticket_problem(self) -> str:
         """Why the ticket that is there cannot be read."""
         return self._ticket[1]
-
-    def signed_at(self) -> datetime | None:
-        """When the code was signed: by its timestamp, else as the signer says."""
-        cms = None if self.code is None else self.code.main.cms
-        return None if cms is None else cms.proven_time or cms.signing_time
 
 
 def find_bundles(files: BundleFiles, anchors: Sequence[Certificate] = ()) -> list[CodeBundle]:

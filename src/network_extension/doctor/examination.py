@@ -148,6 +148,11 @@ def _notes(product: Product, simulated: set[str]) -> list[str]:
     if not product.members and not product.entitlement_files:
         looked_at = ", ".join(bundle.name for bundle in others[:5])
         notes.append(f"{_NOTHING_HERE}: {looked_at}" if looked_at else f"{_NOTHING_HERE}: no app and no extension")
+    notes += [
+        f"{member.path}: {member.bundle.information_problem}"
+        for member in product.members
+        if member.bundle.information_problem
+    ]
     if simulated:
         notes.append("built for a simulator, which asks for no signature: rules about signatures were left out")
     if any(_is_encrypted(member) for member in product.members):

@@ -121,6 +121,7 @@ def test_broken_information_is_told_and_nothing_raises(tmp_path: Path) -> None:
     (build.extension.contents / "Info.plist").write_bytes(b"no property list")
     report = build.examine()
     assert "SIG004" in ids(report)
+    assert any("Info.plist: not an XML property list" in note for note in report.notes)
     (build.extension.contents / "Info.plist").unlink()
     assert "SIG004" in ids(build.examine())
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from network_extension.doctor.catalogue import RULES
+from network_extension.doctor.claims import MISSPELT_ENTITLEMENTS
 from network_extension.doctor.examples import EXAMPLES
-from network_extension.doctor.product import MISSPELT_ENTITLEMENTS
 from network_extension.doctor.provider_kinds import ENTITLEMENT, POINTS, VALUES
 
 SPECIALLY_NAMED = {"ENT008", "ENT009", "ENT025"}
