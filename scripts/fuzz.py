@@ -224,7 +224,7 @@ def doctor_readers() -> dict[str, tuple[Target, tuple[type[BaseException], ...]]
     return {
         f"doctor_{name}": (lambda data, reader=reader: ignore(reader(data)), (UnreadableFile,))  # type: ignore[misc]
         for name, reader in READERS.items()
-        if name != "bundle"  # writes files
+        if name not in ("archive", "bundle")  # write files
     }
 
 

@@ -9,6 +9,7 @@ traceback, and an input that takes longer than SLOWEST with an alarm.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import plistlib
 import random
@@ -23,6 +24,7 @@ from functools import cache
 from pathlib import Path
 
 from network_extension.doctor.bundle_files import BundleFiles
+from network_extension.doctor.bundles import find_bundles
 from network_extension.doctor.certificates import read_certificate
 from network_extension.doctor.cms import read_signed_data
 from network_extension.doctor.code_check import check_code
@@ -33,6 +35,7 @@ from network_extension.doctor.der_entitlements import read_der_entitlements, rea
 from network_extension.doctor.entitlements_file import read_entitlements_file
 from network_extension.doctor.errors import UnreadableFile
 from network_extension.doctor.examination import examine
+from network_extension.doctor.examined_path import examined_path
 from network_extension.doctor.imported_symbols import imported_symbols
 from network_extension.doctor.log_lines import read_log
 from network_extension.doctor.macho import read_macho
@@ -44,6 +47,8 @@ from network_extension.doctor.requirement_evaluation import SignatureFacts, eval
 from network_extension.doctor.requirements import read_requirement_set
 from tests.doctor_code_directory import SLOT_CMS, read_super_blob, slices
 
+from .archives.archive_bytes import APP as ARCHIVED
+from .archives.archive_bytes import component, cpio, pbzx, tar, xar, zipped
 from .corpus import EXTENSION, app, executables
 
 SLOWEST = 5.0
@@ -116,7 +121,17 @@ def _bundle(data: bytes) -> None:
         chosen.write_bytes(before)
 
 
+def _archive(data: bytes) -> None:
+    """Recognised by what it holds, as any file that a user names."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "fuzzed"
+        path.write_bytes(data)
+        with examined_path(path) as found:
+            find_bundles(found.files)
+
+
 READERS: dict[str, Reader] = {
+    "archive": _archive,
     "bundle": _bundle,
     "certificate": read_certificate,
     "cms": read_signed_data,
@@ -149,7 +164,15 @@ def seeds() -> dict[str, list[bytes]]:
     information = (contents / "Info.plist").read_bytes()
     profile = (contents / "embedded.provisionprofile").read_bytes()
     signed = read_signed_data(blobs[SLOT_CMS][8:])
+    small = [item for item in ARCHIVED if not item.name.endswith("Example")]
     return {
+        "archive": [
+            tar(small),
+            tar(small, "w:gz"),
+            zipped(small),
+            xar(component(gzip.compress(cpio(small)))),
+            xar(component(pbzx(cpio(small)))),
+        ],
         "bundle": [b"\0" + information, b"\x02" + (contents / "_CodeSignature" / "CodeResources").read_bytes()],
         "certificate": [one.der for one in signed.certificates],
         "cms": [blobs[SLOT_CMS][8:], profile],
