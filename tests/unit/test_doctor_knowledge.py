@@ -43,6 +43,19 @@ def test_rules(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(json.loads(capsys.readouterr().out)) == 123
 
 
+def test_a_rules_example(capsys: pytest.CaptureFixture[str]) -> None:
+    """As text, as JSON; where nothing has to be mended, under other titles."""
+    assert main(["doctor", "rules", "ENT010", "ENT015"]) == 0
+    said = capsys.readouterr().out
+    assert "\n  Before (entitlements):\n      <key>com.apple.developer.networking.networkextension</key>\n" in said
+    assert "\n  After:\n" in said
+    assert said.index("As it is (entitlements of") < said.index("What one may do:") < said.index("network.client")
+    assert main(["doctor", "rules", "ENT010", "--json"]) == 0
+    (rule,) = json.loads(capsys.readouterr().out)
+    assert sorted(rule["example"]) == ["after", "before", "language", "what"]
+    assert rule["example"]["language"] == "xml" and "<array>" not in rule["example"]["before"]
+
+
 def test_a_rule_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "rules", "PKG999"]) == 78
     assert "did you mean" in capsys.readouterr().err

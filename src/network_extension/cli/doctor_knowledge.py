@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from ..doctor.catalogue import RULES, rule_named
+from ..doctor.example import titles
 from ..doctor.examples import EXAMPLES
 from ..doctor.log_lines import LONGEST_LINE, Explained, LogLine, explain, read_log
 from ..doctor.reporters.records import rule_record
@@ -128,8 +129,10 @@ def rule_text(rule: Rule) -> str:
     if rule.line:
         parts.append(_wrapped(f"{rule.speaker or 'the log'}: {rule.line}"))
     example = EXAMPLES[rule.id]
-    for title, lines in (("before", example.before), ("after", example.after)):
-        parts.append(f"  {title}:\n{textwrap.indent(lines, '      ')}")
+    before, after = titles(rule)
+    parts.append(_wrapped(f"{before} ({example.what}):" if example.what else f"{before}:"))
+    parts.append(textwrap.indent(example.before, "      "))
+    parts.append(f"  {after}:\n{textwrap.indent(example.after, '      ')}")
     sources = [": ".join(part for part in SOURCES[key] if part) for key in rule.sources]
     parts += [f"  from {source}" for source in sources or ["experience; a warning until a Mac has confirmed it"]]
     return "\n".join(parts)

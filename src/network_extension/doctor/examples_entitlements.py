@@ -2,148 +2,120 @@
 
 from __future__ import annotations
 
-from .example import Example
-
-_KEY = "com.apple.developer.networking.networkextension"
-
-
-def _plist(key: str, value: str) -> str:
-    return f"<key>{key}</key>\n{value}"
-
-
-def _values(*values: str) -> str:
-    return _plist(_KEY, "<array>" + "".join(f"<string>{value}</string>" for value in values) + "</array>")
-
-
-def _groups(*values: str) -> str:
-    inner = "".join(f"<string>{value}</string>" for value in values)
-    return _plist("com.apple.security.application-groups", f"<array>{inner}</array>")
-
+from .example import Example, Value, fragment
+from .provider_kinds import ENTITLEMENT
 
 _INSTALL = "com.apple.developer.system-extension.install"
+_GROUPS = "com.apple.security.application-groups"
+_TUNNEL: dict[str, Value] = {ENTITLEMENT: ["packet-tunnel-provider"]}
+_FILTER: dict[str, Value] = {ENTITLEMENT: ["content-filter-provider-systemextension"]}
+_SANDBOX: dict[str, Value] = {"com.apple.security.app-sandbox": True}
+_CLIENT: dict[str, Value] = {"com.apple.security.network.client": True}
+_TEAM_GROUP = fragment({_GROUPS: ["ABCDE12345.org.example.app"]})
+
+
+def _of(what: str, before: dict[str, Value], after: dict[str, Value]) -> Example:
+    """Two sets of entitlements."""
+    return Example("xml", fragment(before), fragment(after), f"entitlements {what}".rstrip())
+
+
+def _values(what: str, before: str, after: str) -> Example:
+    return _of(what, {ENTITLEMENT: [before]}, {ENTITLEMENT: [after]})
+
 
 EXAMPLES = {
-    "ENT001": Example(
-        "xml",
-        f"<!-- signed with Developer ID -->\n{_values('content-filter-provider')}",
-        f"<!-- signed with Developer ID -->\n{_values('content-filter-provider-systemextension')}",
+    "ENT001": _values(
+        "of app and extension, signed with Developer ID",
+        "content-filter-provider",
+        "content-filter-provider-systemextension",
     ),
-    "ENT002": Example(
-        "xml",
-        f"<!-- signed for development -->\n{_values('content-filter-provider-systemextension')}",
-        f"<!-- signed for development -->\n{_values('content-filter-provider')}",
+    "ENT002": _values(
+        "of app and extension, signed for development",
+        "content-filter-provider-systemextension",
+        "content-filter-provider",
     ),
-    "ENT003": Example(
-        "xml",
-        _plist("com.apple.security.app-sandbox", "<true/>"),
-        f"{_plist('com.apple.security.app-sandbox', '<true/>')}\n{_values('packet-tunnel-provider')}",
+    "ENT003": _of("of the extension", {**_SANDBOX, **_CLIENT}, {**_SANDBOX, **_CLIENT, **_TUNNEL}),
+    "ENT004": _of(
+        "of the app; its extension claims packet-tunnel-provider",
+        {**_SANDBOX, **_CLIENT},
+        {**_SANDBOX, **_CLIENT, **_TUNNEL},
     ),
-    "ENT004": Example(
-        "xml",
-        f"<!-- the app claims nothing; its extension: -->\n{_values('packet-tunnel-provider')}",
-        f"<!-- the app, as its extension: -->\n{_values('packet-tunnel-provider')}",
+    "ENT005": _of("of the app", _FILTER, {**_FILTER, _INSTALL: True}),
+    "ENT006": _of("of the extension", {**_FILTER, _INSTALL: True}, _FILTER),
+    "ENT007": _values("of a DNS proxy, signed for development", "packet-tunnel-provider", "dns-proxy"),
+    "ENT008": _values(
+        "of a transparent proxy under Developer ID",
+        "transparent-proxy-systemextension",
+        "app-proxy-provider-systemextension",
     ),
-    "ENT005": Example("xml", _plist(_INSTALL, "<false/>"), _plist(_INSTALL, "<true/>")),
-    "ENT006": Example(
-        "xml",
-        f"<!-- the extension -->\n{_plist(_INSTALL, '<true/>')}",
-        f"<!-- the app alone -->\n{_plist(_INSTALL, '<true/>')}",
+    "ENT009": _of("", {"com.apple.developer.networkextension": ["packet-tunnel-provider"]}, _TUNNEL),
+    "ENT010": _of("", {ENTITLEMENT: "packet-tunnel-provider"}, _TUNNEL),
+    "ENT011": _of(
+        "of a Mac extension that is signed by hand",
+        _TUNNEL,
+        {"com.apple.application-identifier": "ABCDE12345.org.example.app.tunnel", **_TUNNEL},
     ),
-    "ENT007": Example(
-        "xml",
-        f"<!-- a DNS proxy -->\n{_values('packet-tunnel-provider')}",
-        f"<!-- a DNS proxy -->\n{_values('dns-proxy')}",
+    "ENT012": _of(
+        "that team ABCDE12345 signs",
+        {"com.apple.developer.team-identifier": "ZYXWV98765"},
+        {"com.apple.developer.team-identifier": "ABCDE12345"},
     ),
-    "ENT008": Example(
-        "xml",
-        _values("transparent-proxy-systemextension"),
-        _values("app-proxy-provider-systemextension"),
+    "ENT013": _of("of a Mac's app extension", _TUNNEL, {**_TUNNEL, **_SANDBOX, **_CLIENT}),
+    "ENT014": _of(
+        "of a Mac app for the App Store", {ENTITLEMENT: ["dns-proxy"]}, {ENTITLEMENT: ["dns-proxy"], **_SANDBOX}
     ),
-    "ENT009": Example(
-        "xml",
-        _plist("com.apple.developer.networkextension", "<array><string>dns-proxy</string></array>"),
-        _values("dns-proxy"),
-    ),
-    "ENT010": Example(
-        "xml", _plist(_KEY, "<string>packet-tunnel-provider</string>"), _values("packet-tunnel-provider")
-    ),
-    "ENT011": Example(
-        "xml",
-        "<!-- org.example.app.tunnel, signed by hand -->\n" + _values("packet-tunnel-provider"),
-        _plist("com.apple.application-identifier", "<string>ABCDE12345.org.example.app.tunnel</string>")
-        + "\n" + _values("packet-tunnel-provider"),
-    ),
-    "ENT012": Example(
-        "xml",
-        "<!-- signed by team ABCDE12345 -->\n"
-        + _plist("com.apple.developer.team-identifier", "<string>ZYXWV98765</string>"),
-        "<!-- signed by team ABCDE12345 -->\n"
-        + _plist("com.apple.developer.team-identifier", "<string>ABCDE12345</string>"),
-    ),
-    "ENT013": Example(
-        "xml",
-        _values("packet-tunnel-provider"),
-        f"{_values('packet-tunnel-provider')}\n{_plist('com.apple.security.app-sandbox', '<true/>')}",
-    ),
-    "ENT014": Example(
-        "xml",
-        _plist("com.apple.security.app-sandbox", "<false/>"),
-        _plist("com.apple.security.app-sandbox", "<true/>"),
-    ),
-    "ENT015": Example(
-        "xml",
-        _values("app-proxy-provider-systemextension"),
-        f"<!-- optional -->\n{_plist('com.apple.security.app-sandbox', '<true/>')}\n"
-        + _plist("com.apple.security.network.client", "<true/>"),
-    ),
-    "ENT016": Example(
-        "xml",
-        _plist("com.apple.security.app-sandbox", "<true/>"),
-        f"{_plist('com.apple.security.app-sandbox', '<true/>')}\n"
-        + _plist("com.apple.security.network.client", "<true/>"),
-    ),
-    "ENT017": Example("xml", _groups("org.example.app"), _groups("ABCDE12345.org.example.app")),
+    "ENT015": _of("of a system extension under Developer ID", _FILTER, {**_FILTER, **_SANDBOX, **_CLIENT}),
+    "ENT016": _of("of a sandboxed tunnel", {**_TUNNEL, **_SANDBOX}, {**_TUNNEL, **_SANDBOX, **_CLIENT}),
+    "ENT017": Example("xml", fragment({_GROUPS: ["org.example.app"]}), _TEAM_GROUP, "entitlements on a Mac"),
     "ENT018": Example(
         "xml",
-        "<!-- the profile lists no group -->\n" + _groups("group.org.example.app"),
-        "<!-- needs no profile -->\n" + _groups("ABCDE12345.org.example.app"),
+        fragment({_GROUPS: ["group.org.example.app"]}),
+        _TEAM_GROUP,
+        "entitlements on a Mac; the profile names no group",
     ),
     "ENT019": Example(
         "xml",
-        _groups("$(TeamIdentifierPrefix)org.example.app"),
-        _groups("ABCDE12345.org.example.app"),
+        fragment({_GROUPS: ["$(TeamIdentifierPrefix)org.example.app"]}),
+        _TEAM_GROUP,
+        "entitlements that codesign is given",
     ),
-    "ENT020": Example(
-        "xml",
-        f"<!-- app -->\n{_groups('group.org.example.app')}\n<!-- extension: none -->",
-        f"<!-- app and extension -->\n{_groups('group.org.example.app')}",
+    "ENT020": _of(
+        "of the extension; its app has the group group.org.example.app",
+        {_GROUPS: ["group.org.example.app.tunnel"]},
+        {_GROUPS: ["group.org.example.app"]},
     ),
     "ENT021": Example(
         "swift",
         """\
-// In the app. The extension runs as root, and looks into root's container.
+// The extension runs as root, and looks into root's container.
 UserDefaults(suiteName: "ABCDE12345.org.example.app")?.set(rules, forKey: "rules")""",
         """\
-// In the app. The extension reads it as protocolConfiguration.providerConfiguration.
+// The extension reads it in protocolConfiguration, as providerConfiguration.
 let configuration = NETunnelProviderProtocol()
-configuration.providerConfiguration = ["rules": rules]""",
+configuration.providerBundleIdentifier = "org.example.app.tunnel"
+configuration.providerConfiguration = ["rules": rules]
+manager.protocolConfiguration = configuration
+try await manager.saveToPreferences()""",
+        "code of the app",
     ),
-    "ENT022": Example(
-        "xml",
-        _plist("com.apple.developer.networking.vpn.api", "<array><string>allow-vpn</string></array>"),
-        _values("packet-tunnel-provider"),
+    "ENT022": _of(
+        "of an app with a tunnel in it",
+        {"com.apple.developer.networking.vpn.api": ["allow-vpn"]},
+        {"com.apple.developer.networking.vpn.api": ["allow-vpn"], **_TUNNEL},
     ),
-    "ENT023": Example(
-        "text",
-        "claimed     com.apple.developer.networking.HotspotHelper = true\n"
-        "profile     has no such key",
-        "claimed     com.apple.developer.networking.HotspotHelper = true\n"
-        "profile     com.apple.developer.networking.HotspotHelper = true   (made after Apple's answer)",
+    "ENT023": _of(
+        "that the profile allows; the app claims com.apple.developer.networking.HotspotHelper",
+        {"application-identifier": "ABCDE12345.org.example.app"},
+        {
+            "application-identifier": "ABCDE12345.org.example.app",
+            "com.apple.developer.networking.HotspotHelper": True,
+        },
     ),
-    "ENT025": Example("xml", _values("relay-systemextension"), _values("relay")),
+    "ENT025": _values("of an app under Developer ID", "relay-systemextension", "relay"),
     "ENT026": Example(
         "xml",
-        f"<!-- the tunnel -->\n{_values('packet-tunnel-provider')}",
-        _values("packet-tunnel-provider"),
+        f"<!-- the tunnel -->\n{fragment(_TUNNEL)}",
+        fragment(_TUNNEL),
+        "an .entitlements file",
     ),
 }  # fmt: skip

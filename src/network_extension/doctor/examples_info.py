@@ -2,124 +2,116 @@
 
 from __future__ import annotations
 
-from .example import Example
+from .example import Example, Value, fragment
 
 _POINT = "com.apple.networkextension."
+_SERVICE = "ABCDE12345.org.example.app.filter"
+_SYSTEM_EXTENSION = "Info.plist of a system extension"
+_APP_EXTENSION = "Info.plist of an app extension"
 
 
-def _plist(key: str, value: str) -> str:
-    return f"<key>{key}</key>\n{value}"
+def _of(what: str, before: dict[str, Value], after: dict[str, Value]) -> Example:
+    """Two Info.plists."""
+    return Example("xml", fragment(before), fragment(after), what)
 
 
-def _text(key: str, value: str) -> str:
-    return _plist(key, f"<string>{value}</string>")
+def _classes(point: str, name: str = "Filter.Provider", **more: str) -> dict[str, Value]:
+    """For a system extension."""
+    return {"NetworkExtension": {**more, "NEProviderClasses": {point: name}}}
 
 
-def _classes(point: str, name: str = "Filter.Provider") -> str:
-    classes = f"<dict>\n    <key>{point}</key><string>{name}</string>\n  </dict>"
-    return f"<key>NetworkExtension</key>\n<dict>\n  <key>NEProviderClasses</key>\n  {classes}\n</dict>"
+def _classic(point: str, **more: str) -> dict[str, Value]:
+    """For an app extension."""
+    return {"NSExtension": {"NSExtensionPointIdentifier": point, **more}}
 
 
-def _service(name: str) -> str:
-    return f"<key>NetworkExtension</key>\n<dict>\n  <key>NEMachServiceName</key><string>{name}</string>\n</dict>"
-
-
-def _classic(point: str, name: str | None = "Tunnel.Provider") -> str:
-    principal = f"\n  <key>NSExtensionPrincipalClass</key><string>{name}</string>" if name else ""
-    identifier = f"<key>NSExtensionPointIdentifier</key><string>{point}</string>"
-    return f"<key>NSExtension</key>\n<dict>\n  {identifier}{principal}\n</dict>"
-
+_TUNNEL = _classic(f"{_POINT}packet-tunnel", NSExtensionPrincipalClass="Tunnel.Provider")
+_URL_FILTER: dict[str, Value] = {
+    "EXAppExtensionAttributes": {"EXExtensionPointIdentifier": f"{_POINT}url-filter-control"}
+}
+_FILTER = _classes(f"{_POINT}filter-data")
 
 EXAMPLES = {
-    "INF001": Example("xml", _plist("NetworkExtension", "<dict/>"), _classes(f"{_POINT}filter-data")),
-    "INF002": Example("xml", _classes("filter-data"), _classes(f"{_POINT}filter-data")),
-    "INF003": Example(
-        "xml",
-        f"<!-- a system extension -->\n{_classes(f'{_POINT}filter-control')}",
-        f"<!-- a system extension -->\n{_classes(f'{_POINT}filter-data')}",
+    "INF001": _of(_SYSTEM_EXTENSION, {"NetworkExtension": {}}, _FILTER),
+    "INF002": _of(_SYSTEM_EXTENSION, _classes("filter-data"), _FILTER),
+    "INF003": _of(
+        f"{_SYSTEM_EXTENSION}, and of an app extension",
+        _classes(f"{_POINT}app-push", "Push.Provider"),
+        _classic(f"{_POINT}app-push", NSExtensionPrincipalClass="Push.Provider"),
     ),
-    "INF004": Example(
-        "xml",
-        f"<!-- PRODUCT_MODULE_NAME is Filter_Extension -->\n{_classes(f'{_POINT}filter-data', 'Filter.Provider')}",
-        f"<!-- before Xcode fills it in -->\n{_classes(f'{_POINT}filter-data', '$(PRODUCT_MODULE_NAME).Provider')}",
+    "INF004": _of(
+        f"{_SYSTEM_EXTENSION} whose PRODUCT_MODULE_NAME is Filter_Extension",
+        _classes(f"{_POINT}filter-data", "Filter.Provider"),
+        _classes(f"{_POINT}filter-data", "Filter_Extension.Provider"),
     ),
-    "INF005": Example(
-        "xml",
-        "<!-- class Provider: NETransparentProxyProvider -->\n" + _classes(f"{_POINT}packet-tunnel"),
-        "<!-- class Provider: NETransparentProxyProvider -->\n" + _classes(f"{_POINT}app-proxy"),
+    "INF005": _of(
+        f"{_SYSTEM_EXTENSION} with class Provider: NETransparentProxyProvider",
+        _classes(f"{_POINT}packet-tunnel", "Proxy.Provider"),
+        _classes(f"{_POINT}app-proxy", "Proxy.Provider"),
     ),
-    "INF006": Example(
-        "xml",
-        "<!-- its group is ABCDE12345.org.example.app -->\n" + _service("org.example.app.filter"),
-        "<!-- its group is ABCDE12345.org.example.app -->\n" + _service("ABCDE12345.org.example.app.filter"),
+    "INF006": _of(
+        f"{_SYSTEM_EXTENSION} that claims the group ABCDE12345.org.example.app",
+        {"NetworkExtension": {"NEMachServiceName": "org.example.app.filter"}},
+        {"NetworkExtension": {"NEMachServiceName": _SERVICE}},
     ),
-    "INF007": Example(
-        "xml",
-        _classes(f"{_POINT}filter-data"),
-        "<!-- only where the app talks XPC to it -->\n" + _service("ABCDE12345.org.example.app.filter"),
+    "INF007": _of(
+        f"{_SYSTEM_EXTENSION}; the app talks XPC to it",
+        _FILTER,
+        _classes(f"{_POINT}filter-data", NEMachServiceName=_SERVICE),
     ),
-    "INF008": Example(
-        "xml",
-        "<!-- at the top of Info.plist -->\n" + _text("NEMachServiceName", "ABCDE12345.org.example.app.filter"),
-        _service("ABCDE12345.org.example.app.filter"),
+    "INF008": _of(
+        _SYSTEM_EXTENSION, {"NEMachServiceName": _SERVICE}, {"NetworkExtension": {"NEMachServiceName": _SERVICE}}
     ),
-    "INF009": Example(
-        "xml",
-        _text("CFBundlePackageType", "SYSX"),
-        _text("CFBundlePackageType", "SYSX")
-        + "\n"
-        + _text("NSSystemExtensionUsageDescription", "Filters the network traffic of this Mac."),
+    "INF009": _of(
+        _SYSTEM_EXTENSION,
+        {"CFBundlePackageType": "SYSX"},
+        {
+            "CFBundlePackageType": "SYSX",
+            "NSSystemExtensionUsageDescription": "Filters the network traffic of this Mac.",
+        },
     ),
-    "INF010": Example(
-        "xml",
-        f"<!-- a system extension -->\n{_classic(f'{_POINT}filter-data')}",
-        f"<!-- a system extension -->\n{_classes(f'{_POINT}filter-data')}",
+    "INF010": _of(
+        _SYSTEM_EXTENSION, {**_FILTER, **_classic(f"{_POINT}filter-data")}, _FILTER
     ),
-    "INF011": Example(
-        "xml", _classic("com.apple.networkextension.packettunnel"), _classic(f"{_POINT}packet-tunnel")
+    "INF011": _of(
+        _APP_EXTENSION,
+        _classic(f"{_POINT}packettunnel", NSExtensionPrincipalClass="Tunnel.Provider"),
+        _TUNNEL,
     ),
-    "INF012": Example(
-        "xml", _classic(f"{_POINT}packet-tunnel", None), _classic(f"{_POINT}packet-tunnel", "Tunnel.Provider")
+    "INF012": _of(_APP_EXTENSION, _classic(f"{_POINT}packet-tunnel"), _TUNNEL),
+    "INF013": _of(_APP_EXTENSION, {**_classic(f"{_POINT}url-filter-control"), **_URL_FILTER}, _URL_FILTER),
+    "INF014": _of(
+        f"{_APP_EXTENSION} in org.example.app",
+        {"CFBundleIdentifier": "org.example.tunnel"},
+        {"CFBundleIdentifier": "org.example.app.tunnel"},
     ),
-    "INF013": Example(
-        "xml",
-        _classic(f"{_POINT}packet-tunnel") + "\n<key>EXAppExtensionAttributes</key>\n<dict/>",
-        _classic(f"{_POINT}packet-tunnel"),
+    "INF015": _of(
+        f"{_SYSTEM_EXTENSION} in org.example.app",
+        {"CFBundleIdentifier": "org.example.filter"},
+        {"CFBundleIdentifier": "org.example.app.filter"},
     ),
-    "INF014": Example(
-        "text",
-        "app          org.example.app\nextension    org.example.tunnel",
-        "app          org.example.app\nextension    org.example.app.tunnel",
+    "INF016": _of(
+        _SYSTEM_EXTENSION,
+        {"CFBundleShortVersionString": "1.3"},
+        {"CFBundleShortVersionString": "1.3", "CFBundleVersion": "42"},
     ),
-    "INF015": Example(
-        "text",
-        "app          org.example.app\nextension    org.example.filter",
-        "app          org.example.app\nextension    org.example.app.filter",
+    "INF017": _of(
+        "Info.plist in the built bundle",
+        {"CFBundleIdentifier": "$(PRODUCT_BUNDLE_IDENTIFIER)"},
+        {"CFBundleIdentifier": "org.example.app.filter"},
     ),
-    "INF016": Example(
-        "xml",
-        _text("CFBundleVersion", ""),
-        _text("CFBundleVersion", "42") + "\n" + _text("CFBundleShortVersionString", "1.3"),
+    "INF018": _of(
+        "Info.plist of a URL filter for iOS", {"MinimumOSVersion": "18.0"}, {"MinimumOSVersion": "26.0"}
     ),
-    "INF017": Example(
-        "xml",
-        _text("CFBundleIdentifier", "$(PRODUCT_BUNDLE_IDENTIFIER)"),
-        _text("CFBundleIdentifier", "org.example.app.filter"),
+    "INF019": _of(
+        "Info.plist of an extension for macOS; its app runs from 12.0 on",
+        {"LSMinimumSystemVersion": "14.0"},
+        {"LSMinimumSystemVersion": "12.0"},
     ),
-    "INF018": Example(
-        "text",
-        "URL filter    IPHONEOS_DEPLOYMENT_TARGET = 18.0",
-        "URL filter    IPHONEOS_DEPLOYMENT_TARGET = 26.0",
-    ),
-    "INF019": Example(
-        "text",
-        "app          MACOSX_DEPLOYMENT_TARGET = 12.0\nextension    MACOSX_DEPLOYMENT_TARGET = 14.0",
-        "app          MACOSX_DEPLOYMENT_TARGET = 14.0\nextension    MACOSX_DEPLOYMENT_TARGET = 14.0",
-    ),
-    "INF020": Example(
-        "xml",
-        "<!-- MACOSX_DEPLOYMENT_TARGET = 12.0 -->\n" + _text("LSMinimumSystemVersion", "11.0"),
-        _text("LSMinimumSystemVersion", "$(MACOSX_DEPLOYMENT_TARGET)"),
+    "INF020": _of(
+        "Info.plist; the code is built with MACOSX_DEPLOYMENT_TARGET = 13.0",
+        {"LSMinimumSystemVersion": "12.0"},
+        {"LSMinimumSystemVersion": "13.0"},
     ),
     "APP001": Example(
         "text",
@@ -128,7 +120,9 @@ EXAMPLES = {
     ),
     "APP002": Example(
         "swift",
-        "// The app has no code that makes a configuration.",
+        """\
+// The extension is activated, and nobody configures it.
+OSSystemExtensionManager.shared.submitRequest(request)""",
         """\
 let managers = try await NETunnelProviderManager.loadAllFromPreferences()
 let manager = managers.first ?? NETunnelProviderManager()
@@ -138,22 +132,29 @@ configuration.serverAddress = "vpn.example.org"
 manager.protocolConfiguration = configuration
 manager.isEnabled = true
 try await manager.saveToPreferences()""",
+        "code of the app",
     ),
-    "APP003": Example(
-        "xml",
-        "<key>UIBackgroundModes</key>\n<array/>",
-        "<key>UIBackgroundModes</key>\n<array><string>network-authentication</string></array>",
+    "APP003": _of(
+        "Info.plist of an app with NEHotspotHelper",
+        {"UIBackgroundModes": []},
+        {"UIBackgroundModes": ["network-authentication"]},
     ),
     "APP004": Example(
-        "text",
-        "The app claims relay, and has no extension.",
-        "The same: NERelayManager configures relays, the system does the rest.",
+        "swift",
+        "// The app claims relay, and has no extension: that is right.",
+        """\
+let manager = NERelayManager.shared()
+try await manager.loadFromPreferences()
+let relay = NERelay()
+relay.http3RelayURL = URL(string: "https://relay.example.org")
+manager.relays = [relay]
+manager.isEnabled = true
+try await manager.saveToPreferences()""",
+        "code of the app",
     ),
-    "APP005": Example(
-        "xml",
-        "<!-- not sandboxed -->\n<key>com.apple.security.application-groups</key>\n"
-        "<array><string>group.org.example.app</string></array>",
-        "<!-- not sandboxed -->\n<key>com.apple.security.application-groups</key>\n"
-        "<array><string>ABCDE12345.org.example.app</string></array>",
+    "APP005": _of(
+        "entitlements of a Mac app that is not sandboxed",
+        {"com.apple.security.application-groups": ["group.org.example.app"]},
+        {"com.apple.security.application-groups": ["ABCDE12345.org.example.app"]},
     ),
 }  # fmt: skip

@@ -2,90 +2,104 @@
 
 from __future__ import annotations
 
-from .example import Example
+from .example import Example, fragment
+from .provider_kinds import ENTITLEMENT
+
+_FILTER = "Example.app/Contents/Library/SystemExtensions/org.example.app.filter.systemextension"
+_TUNNEL = "Example.app/Contents/PlugIns/Tunnel.appex"
+_SIGN = 'codesign --force --sign "Developer ID Application" --options runtime --timestamp'
 
 EXAMPLES = {
     "PKG001": Example(
         "text",
-        """\
-Example.app/Contents/PlugIns/Tunnel.appex            signed with Developer ID Application
-  NSExtension/NSExtensionPointIdentifier  com.apple.networkextension.packet-tunnel""",
+        f"""\
+{_TUNNEL}
+  CFBundlePackageType         XPC!
+  NSExtensionPointIdentifier  com.apple.networkextension.packet-tunnel
+  entitlement                 packet-tunnel-provider
+  signed by                   Developer ID Application""",
         """\
 Example.app/Contents/Library/SystemExtensions/org.example.app.tunnel.systemextension
-  CFBundlePackageType                     SYSX
-  NetworkExtension/NEProviderClasses      com.apple.networkextension.packet-tunnel → Tunnel.Provider""",
+  CFBundlePackageType         SYSX
+  NEProviderClasses           com.apple.networkextension.packet-tunnel: Tunnel.Provider
+  entitlement                 packet-tunnel-provider-systemextension
+  signed by                   Developer ID Application""",
     ),
     "PKG002": Example(
         "xml",
-        """\
-<!-- Tunnel.appex -->
-<key>com.apple.developer.networking.networkextension</key>
-<array><string>packet-tunnel-provider-systemextension</string></array>""",
-        """\
-<key>com.apple.developer.networking.networkextension</key>
-<array><string>packet-tunnel-provider</string></array>""",
+        fragment({ENTITLEMENT: ["packet-tunnel-provider-systemextension"]}),
+        fragment({ENTITLEMENT: ["packet-tunnel-provider"]}),
+        "entitlements of an app extension",
     ),
     "PKG003": Example(
-        "text",
-        "Example.app/Contents/Library/Extensions/org.example.app.filter.systemextension",
-        "Example.app/Contents/Library/SystemExtensions/org.example.app.filter.systemextension",
+        "text", "Example.app/Contents/Library/Extensions/org.example.app.filter.systemextension", _FILTER
     ),
     "PKG004": Example(
         "text",
         """\
-Contents/Library/SystemExtensions/FilterData.systemextension
+Example.app/Contents/Library/SystemExtensions/FilterData.systemextension
   CFBundleIdentifier  org.example.app.filter""",
-        """\
-Contents/Library/SystemExtensions/org.example.app.filter.systemextension
-  CFBundleIdentifier  org.example.app.filter""",
+        f"{_FILTER}\n  CFBundleIdentifier  org.example.app.filter",
     ),
     "PKG005": Example(
         "xml",
-        "<key>CFBundlePackageType</key>\n<string>BNDL</string>",
-        "<key>CFBundlePackageType</key>\n<string>SYSX</string>",
+        fragment({"CFBundlePackageType": "BNDL"}),
+        fragment({"CFBundlePackageType": "SYSX"}),
+        "Info.plist of a system extension",
     ),
     "PKG006": Example(
         "xml",
-        "<key>CFBundlePackageType</key>\n<string>APPL</string>",
-        "<key>CFBundlePackageType</key>\n<string>XPC!</string>",
+        fragment({"CFBundlePackageType": "APPL"}),
+        fragment({"CFBundlePackageType": "XPC!"}),
+        "Info.plist of an app extension",
     ),
     "PKG007": Example(
         "text",
-        "Example.app/PlugIns/org.example.app.tunnel.systemextension      (iOS)",
-        "Example.app/PlugIns/Tunnel.appex                                (iOS)",
+        "Example.app/Library/SystemExtensions/org.example.app.tunnel.systemextension",
+        "Example.app/PlugIns/Tunnel.appex",
+        "an app for iOS",
     ),
     "PKG008": Example(
         "text",
-        "Example.app/Contents/PlugIns/DNSProxy.appex                     (macOS)",
-        "Example.app/Contents/Library/SystemExtensions/org.example.app.dns.systemextension",
+        """\
+Example.app/Contents/PlugIns/DNSProxy.appex
+  NSExtensionPointIdentifier  com.apple.networkextension.dns-proxy""",
+        """\
+Example.app/Contents/Library/SystemExtensions/org.example.app.dns.systemextension
+  NEProviderClasses           com.apple.networkextension.dns-proxy: DNSProxy.Provider""",
+        "an app for macOS",
     ),
     "PKG009": Example(
         "text",
         """\
 Example.app/Contents/Library/SystemExtensions/org.example.app.urls.systemextension
-  NetworkExtension/NEProviderClasses      com.apple.networkextension.url-filter-control""",
+  NEProviderClasses          com.apple.networkextension.url-filter-control: URLs.Provider""",
         """\
 Example.app/Contents/Extensions/URLFilter.appex
-  EXAppExtensionAttributes/EXExtensionPointIdentifier  com.apple.networkextension.url-filter-control""",
+  EXExtensionPointIdentifier  com.apple.networkextension.url-filter-control""",
     ),
-    "PKG010": Example(
-        "text",
-        "Example.app/Contents/Frameworks/Kit.framework/PlugIns/Tunnel.appex",
-        "Example.app/Contents/PlugIns/Tunnel.appex",
-    ),
+    "PKG010": Example("text", "Example.app/Contents/Frameworks/Kit.framework/PlugIns/Tunnel.appex", _TUNNEL),
     "PKG011": Example(
         "text",
-        "Example.app/PlugIns/URLFilter.appex       EXAppExtensionAttributes",
-        "Example.app/Extensions/URLFilter.appex    EXAppExtensionAttributes",
+        """\
+Example.app/Contents/PlugIns/URLFilter.appex
+  EXAppExtensionAttributes  com.apple.networkextension.url-filter-control""",
+        """\
+Example.app/Contents/Extensions/URLFilter.appex
+  EXAppExtensionAttributes  com.apple.networkextension.url-filter-control""",
     ),
     "PKG012": Example(
         "swift",
         """\
-// Linked with -e _NSExtensionMain, as the template of an app extension does; there is no main.""",
-        """\
+// Linked with -e _NSExtensionMain, as an app extension is; there is no main.swift.
 import NetworkExtension
 
-// main.swift, without -e in OTHER_LDFLAGS
+class Provider: NEFilterDataProvider {}""",
+        """\
+// main.swift; OTHER_LDFLAGS names no entry point.
+import Foundation
+import NetworkExtension
+
 autoreleasepool {
     NEProvider.startSystemExtensionMode()
 }
@@ -95,10 +109,13 @@ dispatchMain()""",
         "text",
         "OTHER_LDFLAGS =",
         "OTHER_LDFLAGS = -e _NSExtensionMain",
+        "build settings of an app extension's target that is not from Xcode's template",
     ),
     "PKG014": Example(
         "swift",
-        "// The app has no code that submits a request.",
+        """\
+// The configuration is made, and nobody has activated the extension that it is for.
+try await NEFilterManager.shared().saveToPreferences()""",
         """\
 import SystemExtensions
 
@@ -106,13 +123,16 @@ let request = OSSystemExtensionRequest.activationRequest(
     forExtensionWithIdentifier: "org.example.app.filter", queue: .main)
 request.delegate = self
 OSSystemExtensionManager.shared.submitRequest(request)""",
+        "code of the app",
     ),
     "PKG015": Example(
         "text",
         """\
-Example.app/Contents/MacOS/Example            does not import OSSystemExtensionRequest
-Example.app/Contents/MacOS/example-helper     imports it""",
-        "Example.app/Contents/MacOS/Example            imports OSSystemExtensionRequest",
+Example.app/Contents/MacOS/Example           imports nothing of SystemExtensions
+Example.app/Contents/Helpers/example-helper  imports OSSystemExtensionRequest""",
+        """\
+Example.app/Contents/MacOS/Example           imports OSSystemExtensionRequest
+Example.app/Contents/Helpers/example-helper  asks the app""",
     ),
     "PKG016": Example(
         "sh",
@@ -120,36 +140,39 @@ Example.app/Contents/MacOS/example-helper     imports it""",
 $ head -1 Example.app/Contents/MacOS/Example
 #!/bin/sh""",
         """\
-$ file Example.app/Contents/MacOS/Example
-Mach-O universal binary with 2 architectures: [x86_64] [arm64]""",
+$ lipo -archs Example.app/Contents/MacOS/Example
+x86_64 arm64""",
     ),
     "PKG017": Example(
         "sh",
-        """\
+        f"""\
 $ lipo -archs Example.app/Contents/MacOS/Example
 x86_64 arm64
-$ lipo -archs Example.app/Contents/PlugIns/Tunnel.appex/Contents/MacOS/Tunnel
+$ lipo -archs {_TUNNEL}/Contents/MacOS/Tunnel
 arm64""",
-        """\
-$ lipo -archs Example.app/Contents/PlugIns/Tunnel.appex/Contents/MacOS/Tunnel
+        f"""\
+$ lipo -archs Example.app/Contents/MacOS/Example
+x86_64 arm64
+$ lipo -archs {_TUNNEL}/Contents/MacOS/Tunnel
 x86_64 arm64""",
     ),
     "PKG018": Example(
         "text",
         """\
-PlugIns/Tunnel.appex    CFBundleIdentifier  org.example.app.extension
-PlugIns/Filter.appex    CFBundleIdentifier  org.example.app.extension""",
+Example.app/Contents/PlugIns/Tunnel.appex  CFBundleIdentifier  org.example.app.extension
+Example.app/Contents/PlugIns/Proxy.appex   CFBundleIdentifier  org.example.app.extension""",
         """\
-PlugIns/Tunnel.appex    CFBundleIdentifier  org.example.app.tunnel
-PlugIns/Filter.appex    CFBundleIdentifier  org.example.app.filter""",
+Example.app/Contents/PlugIns/Tunnel.appex  CFBundleIdentifier  org.example.app.tunnel
+Example.app/Contents/PlugIns/Proxy.appex   CFBundleIdentifier  org.example.app.proxy""",
     ),
     "PKG019": Example(
         "sh",
         "pkgbuild --root root --install-location /Applications Example.pkg",
         """\
-pkgbuild --analyze --root root parts.plist
-plutil -replace 0.BundleIsRelocatable -bool NO parts.plist
-pkgbuild --root root --component-plist parts.plist --install-location /Applications Example.pkg""",
+pkgbuild --analyze --root root components.plist
+plutil -replace 0.BundleIsRelocatable -bool NO components.plist
+pkgbuild --root root --component-plist components.plist \\
+    --install-location /Applications Example.pkg""",
     ),
     "PKG020": Example(
         "sh",
@@ -167,21 +190,24 @@ $ mdfind "kMDItemCFBundleIdentifier == 'org.example.app'"
 /Applications/Example.app""",
     ),
     "PKG022": Example(
-        "text",
-        """\
-installed   CFBundleShortVersionString 2.0  CFBundleVersion 1  cdhash 6d62ff36…
-new         CFBundleShortVersionString 2.0  CFBundleVersion 1  cdhash 1a88b066…""",
-        "new         CFBundleShortVersionString 2.0  CFBundleVersion 2  cdhash 1a88b066…",
+        "xml",
+        fragment({"CFBundleShortVersionString": "2.0", "CFBundleVersion": "1"}),
+        fragment({"CFBundleShortVersionString": "2.0", "CFBundleVersion": "2"}),
+        "Info.plist of app and extension; the build before has 2.0 and 1",
     ),
     "PKG023": Example(
         "sh",
         """\
 $ plutil -extract ApplicationProperties.SigningIdentity raw Example.xcarchive/Info.plist
 Apple Development: A Developer (ABCDE12345)""",
-        """\
-codesign -f -s "Developer ID Application" -o runtime --timestamp --entitlements Filter.entitlements \\
-    Example.app/Contents/Library/SystemExtensions/org.example.app.filter.systemextension
-codesign -f -s "Developer ID Application" -o runtime --timestamp --entitlements App.entitlements \\
-    Example.app""",
+        f"""\
+cp -R Example.xcarchive/Products/Applications/Example.app .
+extension={_FILTER}
+cp App_Developer_ID.provisionprofile Example.app/Contents/embedded.provisionprofile
+cp Filter_Developer_ID.provisionprofile "$extension/Contents/embedded.provisionprofile"
+{_SIGN} \\
+    --entitlements Filter.entitlements "$extension"
+{_SIGN} \\
+    --entitlements App.entitlements Example.app""",
     ),
 }  # fmt: skip

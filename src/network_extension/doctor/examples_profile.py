@@ -1,85 +1,108 @@
-"""Before and after for the rules PROF."""
+"""Before and after for the rules PROF. What a profile holds is shown as `security cms -D -i FILE` prints it."""
 
 from __future__ import annotations
 
-from .example import Example
+from datetime import UTC, datetime
 
-_SYSTEM_EXTENSIONS = "Example.app/Contents/Library/SystemExtensions"
+from .example import Example, Value, fragment
+from .provider_kinds import ENTITLEMENT
+
+_EXTENSION = "Example.app/Contents/PlugIns/Tunnel.appex/Contents"
+_SUFFIX = "-systemextension"
+
+
+def _of(what: str, before: dict[str, Value], after: dict[str, Value]) -> Example:
+    """What two profiles hold."""
+    return Example("xml", fragment(before), fragment(after), what)
+
+
+def _identifier(value: str) -> dict[str, Value]:
+    return {"Entitlements": {"com.apple.application-identifier": value}}
+
 
 EXAMPLES = {
     "PROF001": Example(
         "text",
         f"""\
 Example.app/Contents/embedded.provisionprofile
-{_SYSTEM_EXTENSIONS}/org.example.app.filter.systemextension/Contents/
-  Info.plist  MacOS/  _CodeSignature/""",
+{_EXTENSION}/Info.plist""",
         f"""\
 Example.app/Contents/embedded.provisionprofile
-{_SYSTEM_EXTENSIONS}/org.example.app.filter.systemextension/Contents/
-  Info.plist  MacOS/  _CodeSignature/  embedded.provisionprofile""",
+{_EXTENSION}/Info.plist
+{_EXTENSION}/embedded.provisionprofile""",
     ),
     "PROF002": Example(
         "sh",
-        "sed -i '' s/Old/New/ Example.app/Contents/embedded.provisionprofile",
-        "cp ~/Downloads/Example_Developer_ID.provisionprofile \\\n"
-        "    Example.app/Contents/embedded.provisionprofile",
+        "sed -i '' s/2026/2046/ Example.app/Contents/embedded.provisionprofile",
+        "cp ~/Downloads/App_Developer_ID.provisionprofile \\\n    Example.app/Contents/embedded.provisionprofile",
     ),
-    "PROF003": Example(
-        "xml",
-        "<key>ExpirationDate</key>\n<date>2025-01-31T00:00:00Z</date>",
-        "<key>ExpirationDate</key>\n<date>2043-01-31T00:00:00Z</date>",
+    "PROF003": _of(
+        "the profile",
+        {"ExpirationDate": datetime(2025, 1, 31, 12, tzinfo=UTC)},
+        {"ExpirationDate": datetime(2043, 1, 31, 12, tzinfo=UTC)},
     ),
-    "PROF004": Example(
-        "text",
-        "claimed    content-filter-provider\nallowed    content-filter-provider-systemextension",
-        "claimed    content-filter-provider-systemextension\nallowed    content-filter-provider-systemextension",
+    "PROF004": _of(
+        f"entitlements of the code; the profile allows dns-proxy{_SUFFIX}",
+        {ENTITLEMENT: ["dns-proxy"]},
+        {ENTITLEMENT: [f"dns-proxy{_SUFFIX}"]},
     ),
-    "PROF005": Example(
-        "text",
-        "bundle     org.example.app.filter\nprofile    ABCDE12345.org.example.app",
-        "bundle     org.example.app.filter\nprofile    ABCDE12345.org.example.app.filter",
+    "PROF005": _of(
+        "the profile in org.example.app.filter",
+        _identifier("ABCDE12345.org.example.app"),
+        _identifier("ABCDE12345.org.example.app.filter"),
     ),
-    "PROF006": Example("text", "profile    ABCDE12345.*", "profile    ABCDE12345.org.example.app.tunnel"),
+    "PROF006": _of("the profile", _identifier("ABCDE12345.*"), _identifier("ABCDE12345.org.example.app.filter")),
     "PROF007": Example(
         "text",
-        "signed by  Developer ID Application: Example, serial 1F\nprofile    lists serial 0A",
-        "signed by  Developer ID Application: Example, serial 1F\nprofile    lists serial 0A and 1F",
+        """\
+signed by              Developer ID Application: Example (ABCDE12345), of 2026
+DeveloperCertificates  Developer ID Application: Example (ABCDE12345), of 2021""",
+        """\
+signed by              Developer ID Application: Example (ABCDE12345), of 2026
+DeveloperCertificates  Developer ID Application: Example (ABCDE12345), of 2026""",
     ),
-    "PROF008": Example(
-        "text",
-        "signed by  team ABCDE12345\nprofile    TeamIdentifier ZYXWV98765",
-        "signed by  team ABCDE12345\nprofile    TeamIdentifier ABCDE12345",
+    "PROF008": _of(
+        "the profile in a bundle that team ABCDE12345 signs",
+        {"TeamIdentifier": ["ZYXWV98765"]},
+        {"TeamIdentifier": ["ABCDE12345"]},
     ),
-    "PROF009": Example(
-        "text",
-        "signed by  Developer ID Application\nprofile    ProvisionedDevices, no ProvisionsAllDevices",
-        "signed by  Developer ID Application\nprofile    ProvisionsAllDevices true",
+    "PROF009": _of(
+        "the profile in a bundle that is signed with Developer ID",
+        {"Platform": ["OSX"], "ProvisionedDevices": ["00008103-000000000000000A"]},
+        {"Platform": ["OSX"], "ProvisionsAllDevices": True},
     ),
-    "PROF010": Example(
-        "xml",
-        "<!-- in a Mac app -->\n<key>Platform</key>\n<array><string>iOS</string></array>",
-        "<!-- in a Mac app -->\n<key>Platform</key>\n<array><string>OSX</string></array>",
-    ),
-    "PROF011": Example(
-        "text",
-        "app's profile          00008103-000A, 00008103-000B\nextension's profile    00008103-000A",
-        "app's profile          00008103-000A, 00008103-000B\nextension's profile    00008103-000A, 00008103-000B",
+    "PROF010": _of("the profile in a Mac app", {"Platform": ["iOS"]}, {"Platform": ["OSX"]}),
+    "PROF011": _of(
+        "the extension's profile; the app's has both devices",
+        {"ProvisionedDevices": ["00008103-000000000000000A"]},
+        {"ProvisionedDevices": ["00008103-000000000000000A", "00008103-000000000000000B"]},
     ),
     "PROF012": Example(
         "text",
         "Example.app/Contents/embedded.mobileprovision",
         "Example.app/Contents/embedded.provisionprofile",
+        "a Mac app",
     ),
-    "PROF013": Example(
-        "text",
-        "profile    packet-tunnel-provider-systemextension",
-        """\
-profile    packet-tunnel-provider-systemextension, app-proxy-provider-systemextension,
-           content-filter-provider-systemextension, dns-proxy-systemextension, dns-settings, relay""",
+    "PROF013": _of(
+        "the profile, for Developer ID",
+        {"Entitlements": {ENTITLEMENT: [f"packet-tunnel-provider{_SUFFIX}"]}},
+        {
+            "Entitlements": {
+                ENTITLEMENT: [
+                    f"packet-tunnel-provider{_SUFFIX}",
+                    f"app-proxy-provider{_SUFFIX}",
+                    f"content-filter-provider{_SUFFIX}",
+                    f"dns-proxy{_SUFFIX}",
+                    "dns-settings",
+                    "relay",
+                ]
+            }
+        },
     ),
     "PROF014": Example(
         "text",
         "Mac OS X Provisioning Profile Signing    notAfter=Aug 31 2026",
-        "The same: what counts is that it was valid when it signed.",
+        "Nothing: what counts is that the certificate was valid when it signed the profile.",
+        "who signed the profile",
     ),
 }  # fmt: skip

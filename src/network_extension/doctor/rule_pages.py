@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 
 from .catalogue import RULES
+from .example import titles
 from .examples import EXAMPLES
 from .log_lines import LINES
 from .rule import FAMILIES, Grade, Rule
@@ -20,7 +22,7 @@ _KNOWN = {
     Grade.SEEN: "from products that ship, or from the file formats themselves",
     Grade.EXPERIENCE: "from experience alone; it warns at most, until a Mac has confirmed it",
 }
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|])")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]#|])")
 
 
 def rule_page(rule: Rule) -> str:
@@ -43,15 +45,19 @@ def _head(rule: Rule) -> Iterator[str]:
 
 def _example(rule: Rule) -> Iterator[str]:
     example = EXAMPLES[rule.id]
-    for title, text in (("Before", example.before), ("After", example.after)):
-        yield f"## {title}\n\n```{example.language}\n{text}\n```\n"
+    before, after = titles(rule)
+    yield f"## {before}\n"
+    if example.what:
+        yield f"{_plain(example.what[0].upper() + example.what[1:])}:\n"
+    yield f"```{example.language}\n{example.before}\n```\n"
+    yield f"## {after}\n\n```{example.language}\n{example.after}\n```\n"
 
 
 def _known_from(rule: Rule) -> Iterator[str]:
     lines = [line for line in LINES if rule.id in line.rules]
     if lines:
         yield "## Lines of the log that point here\n"
-        yield from (f"- {line.speaker}: {_linked(rule, line.means)}" for line in lines)
+        yield from (f"- `{line.words}` ({line.speaker}): {_linked(rule, line.means)}" for line in lines)
         yield ""
     yield f"## How it is known\n\nThis rule is known {_KNOWN[rule.grade]}.\n"
     for key in rule.sources:
@@ -90,4 +96,5 @@ def _linked(rule: Rule, words: str) -> str:
 
 
 def _plain(words: str) -> str:
-    return _SPECIAL.sub(r"\\\1", words)
+    """Words that Markdown leaves as they are. Python-Markdown knows no backslash before < and &."""
+    return html.escape(_SPECIAL.sub(r"\\\1", words), quote=False)

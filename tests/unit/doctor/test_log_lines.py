@@ -63,6 +63,11 @@ def test_all_rules_that_are_named_exist() -> None:
     assert all(name in RULES for line in LINES for name in line.rules)
 
 
+def test_the_words_of_a_line_lead_to_it() -> None:
+    for line in LINES:
+        assert line in explain(line.words)
+
+
 def test_a_rules_own_line_points_to_it() -> None:
     """What the catalogue says a fault writes to the log is found again, and points to the fault."""
     for rule in RULES.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from network_extension.doctor.catalogue import RULES
 from network_extension.doctor.examples import EXAMPLES
+from network_extension.doctor.log_lines import LINES
 from network_extension.doctor.reporters.text import text
 from network_extension.doctor.rule_pages import index_page, rule_page
 
@@ -32,6 +34,29 @@ def test_a_page_has_all_that_is_known(name: str) -> None:
     for target in re.findall(r"\]\(([A-Z]+\d+)\.md\)", page):
         assert target in RULES and target != name
     assert page.count("```") % 2 == 0
+
+
+def test_words_are_shown_as_they_are() -> None:
+    """Titles and sentences with what is markup elsewhere: placeholders, variables, quotes, bars."""
+    markdown = pytest.importorskip("markdown", reason="it comes with mkdocs")
+    listed = html.unescape(re.sub(r"<[^>]*>", "", markdown.markdown(index_page(), extensions=["tables"])))
+    for rule in RULES.values():
+        made = markdown.markdown(rule_page(rule), extensions=["tables", "fenced_code"])
+        plain = html.unescape(re.sub(r"<[^>]*>", "", made))
+        for words in (f"{rule.id}: {rule.title}", rule.cause, rule.fix, EXAMPLES[rule.id].before, rule.line):
+            assert words in plain, rule.id
+        assert plain.count("```") == 0 and "**" not in plain
+        assert f"{rule.id}\n{rule.effective_severity.name}\n{rule.title}\n" in listed
+
+
+def test_lines_of_the_log_are_listed_where_they_point() -> None:
+    for line in LINES:
+        for name in RULES:
+            assert (f"- `{line.words}` (" in rule_page(RULES[name])) == (name in line.rules)
+
+
+def test_rules_that_are_named_are_linked() -> None:
+    assert "make it a system extension ([PKG001](PKG001.md))" in rule_page(RULES["PKG002"])
 
 
 def test_the_list_has_every_rule_once() -> None:
