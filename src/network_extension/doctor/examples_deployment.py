@@ -70,7 +70,7 @@ try await manager.saveToPreferences()""",
                 "AllowedSystemExtensions": {"ABCDE12345": ["org.example.app.filter"]},
             }
         ),
-        "payload by MDM: the user is asked, or not",
+        "payload by MDM, without the extension and with it",
     ),
     "DEP008": Example(
         "sh",

@@ -10,7 +10,7 @@ from .catalogue import RULES
 from .example import titles
 from .examples import EXAMPLES
 from .log_lines import LINES
-from .rule import FAMILIES, Grade, Rule
+from .rule import FAMILIES, Grade, Rule, Severity
 from .sources import SOURCES
 
 __all__ = ["index_page", "rule_page"]
@@ -38,7 +38,8 @@ def _head(rule: Rule) -> Iterator[str]:
         yield f"**What to do:** {_linked(rule, rule.fix)}\n"
     if rule.speaker or rule.line:
         who = f"`{rule.speaker}`" if rule.speaker else "The log"
-        yield f"{who} refuses it{':' if rule.line else '.'}\n"
+        does = "refuses it" if rule.effective_severity > Severity.INFO else "speaks of it"
+        yield f"{who} {does}{':' if rule.line else '.'}\n"
     if rule.line:
         yield f"```text\n{rule.line}\n```\n"
 
