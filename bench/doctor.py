@@ -83,13 +83,9 @@ def main() -> int:
             seconds = once()
             if seconds is not None:
                 taken[name].append(seconds)
-    for name, seconds_ in taken.items():
-        if seconds_:
-            print(
-                f"{name:40} {median(seconds_) * 1000:6.0f} ms  ({min(seconds_) * 1000:.0f} to {max(seconds_) * 1000:.0f})"
-            )
-        else:
-            print(f"{name:40} not here")
+    for name, times in taken.items():
+        middle, least, most = (of(times) * 1000 if times else 0.0 for of in (median, min, max))
+        print(f"{name:40} {middle:6.0f} ms  ({least:.0f} to {most:.0f})" if times else f"{name:40} not here")
     print(f"most memory of any of them: {getrusage(RUSAGE_CHILDREN).ru_maxrss // 1024} MiB")
     return 0
 
