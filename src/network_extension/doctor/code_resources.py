@@ -23,7 +23,9 @@ __all__ = ["MAX_FILES", "CodeResources", "NestedSeal", "SealFault", "SealRule", 
 
 _WHAT = "CodeResources"
 MAX_FILES = 400_000
-MAX_RULES = 200
+MAX_RULES = 64
+"""`codesign` writes about fifteen."""
+MAX_PATH = 4096
 MAX_PATTERN = 1024
 _META = "_CodeSignature"
 _EXCLUDED = (_META, "CodeResources", "_MASReceipt")
@@ -130,7 +132,7 @@ class CodeResources:
                     rule = self.rule_for(path)
                     # A folder with a dot in its name under a rule for nested code is a bundle, sealed as one.
                     is_bundle = rule is not None and rule.nested and "." in path.rsplit("/", 1)[-1]
-                    if is_bundle and self._has_none_of(path):
+                    if is_bundle and path not in self._folders:
                         yield path
                     else:
                         waiting.append(whole)
@@ -142,8 +144,14 @@ class CodeResources:
     def _is_sealed(self, path: str) -> bool:
         return path in self.entries or any(form in self.entries for form in _other_forms(path))
 
-    def _has_none_of(self, path: str) -> bool:
-        return not any(entry.startswith(f"{path}/") for entry in self.entries)
+    @cached_property
+    def _folders(self) -> frozenset[str]:
+        """Folders above what is sealed."""
+        found: set[str] = set()
+        for path in self.entries:
+            while (path := path.rpartition("/")[0]) and path not in found:
+                found.add(path)
+        return frozenset(found)
 
 
 def _other_forms(path: str) -> list[str]:
@@ -210,6 +218,8 @@ def _sealed(path: str, value: Any) -> _Sealed:
         value = {"hash": value}
     if not isinstance(value, dict):
         raise UnreadableFile(_WHAT, f"the entry of {path[:200]!r} is neither a hash nor a dictionary")
+    if len(path) > MAX_PATH:
+        raise UnreadableFile(_WHAT, f"a path of {len(path)} characters")
     optional, link, cdhash = value.get("optional") is True, value.get("symlink"), value.get("cdhash")
     if isinstance(link, str):
         return _Sealed((), link, None, optional)

@@ -174,7 +174,7 @@ def _seal_faults(bundle: CodeBundle, place: str, inner: Mapping[str, list[Integr
         path = bundle.inner(fault.path)
         if path in encrypted:
             continue
-        child = next((child for child in readable if path.startswith(f"{child}/")), None)
+        child = next((folder for folder in _above(path) if folder in readable), None)
         if child is None:
             own.append(fault)
         else:
@@ -187,6 +187,12 @@ def _seal_faults(bundle: CodeBundle, place: str, inner: Mapping[str, list[Integr
             yield IntegrityFault("SIG006", child, f"{place} was sealed with another one: {_listed(faults)}")
     for path, entry in sealed_as_code.items():
         yield from _nested_code(bundle, path, entry, inner)
+
+
+def _above(path: str) -> Iterator[str]:
+    """The folders above a path, the nearest first."""
+    while path := path.rpartition("/")[0]:
+        yield path
 
 
 def _listed(faults: list[SealFault]) -> str:

@@ -141,6 +141,16 @@ def test_an_expression_that_would_hold_others_up_takes_no_time(contents: Path) -
     assert time.monotonic() - started < 2
 
 
+def test_many_folders_against_many_entries_cost_no_square(contents: Path) -> None:
+    for number in range(1500):
+        (contents / "Frameworks" / f"{number}.framework").mkdir(parents=True)
+        (contents / "Frameworks" / f"{number}.framework" / "x").write_bytes(b"")
+    sealed = {f"Gone/{number}/{number}": entry(b"") for number in range(60_000)}
+    started = time.monotonic()
+    found = faults(contents, seal({**GOOD, **sealed}))
+    assert len(found) == 61_500 and time.monotonic() - started < 8
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -154,6 +164,7 @@ def test_an_expression_that_would_hold_others_up_takes_no_time(contents: Path) -
         seal({}, {"^": {"weight": "heavy"}}),
         seal({}, {"x" * 2000: True}),
         seal({}, {f"^{number}": True for number in range(300)}),
+        seal({"a/" * 3000: {"hash2": bytes(32)}}),
     ],
 )
 def test_what_is_no_seal_is_refused(data: bytes) -> None:
