@@ -417,3 +417,24 @@ def test_memory_stays_small_where_much_comes_out(tmp_path: Path) -> None:
     )
     names = ["zip", "bz", "tar.gz", "tar.xz"]
     subprocess.run([sys.executable, "-c", script, str(tmp_path), *names], check=True, timeout=50)
+
+
+def test_a_zip_whose_headers_name_another_file(tmp_path: Path) -> None:
+    data = made.zipped([Item("name", b"content" * 50)])
+    refused(data.replace(b"name", b"else", 1), tmp_path, "its header and the directory contradict each other")
+
+
+def test_a_payload_whose_checksum_does_not_hold(tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(made.cpio(APP) + bytes(512)))
+    packed[-5] ^= 1
+    refused(made.xar(component(bytes(packed))), tmp_path, "Payload: damaged gzip data")
+
+
+def test_what_has_one_stream_has_one(tmp_path: Path) -> None:
+    entry = (
+        '<file id="9"><name>a</name><data><offset>{}</offset><length>{}</length><size>2</size>'
+        '<encoding style="application/x-gzip"/></data></file>'
+    )
+    packed = zlib.compress(b"a") * 2
+    data = made.xar([], extra=entry.format(20, len(packed)))
+    refused(data + packed, tmp_path, "'a': more than one zlib stream")
