@@ -425,7 +425,7 @@ def test_a_zip_whose_headers_name_another_file(tmp_path: Path) -> None:
 
 
 def test_a_payload_whose_checksum_does_not_hold(tmp_path: Path) -> None:
-    packed = bytearray(gzip.compress(made.cpio(APP) + bytes(512)))
+    packed = bytearray(gzip.compress(made.cpio(APP) + bytes(600_000)))  # more than comes out at once
     packed[-5] ^= 1
     refused(made.xar(component(bytes(packed))), tmp_path, "Payload: damaged gzip data")
 
