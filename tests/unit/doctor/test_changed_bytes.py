@@ -18,7 +18,7 @@ from network_extension.doctor.rule import Severity
 from .corpus import app
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
-POSITIONS = 7
+POSITIONS = 4
 """For each file and each of its thirds: where the heads are, where the code is, and where the signature is."""
 ALIGNMENTS = {*range(24, 28), *range(44, 48)}
 """Of slices, in the head of a fat file: nothing reads them, and nothing signs them."""
