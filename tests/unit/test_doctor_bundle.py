@@ -148,6 +148,24 @@ def test_entitlements_of_the_sources(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "ENT010" in capsys.readouterr().out
 
 
+def test_a_profile_by_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    profile = app("0.12.15") / "Contents" / "embedded.provisionprofile"
+    assert main(["doctor", str(profile)]) == 0
+    said = capsys.readouterr().out
+    assert "for developer id on OSX, team S8XHQB96PW, until 2041-08-17" in said
+    assert "for the App ID S8XHQB96PW.org.mitmproxy.macos-redirector" in said
+    assert "dns-proxy-systemextension" in said
+    changed = tmp_path / "changed.provisionprofile"
+    changed.write_bytes(profile.read_bytes().replace(b"<true/>", b"<false/>", 1))
+    assert main(["doctor", str(changed)]) == 1
+    assert "FATAL  PROF002" in capsys.readouterr().out
+    changed.write_bytes(b"no profile")
+    assert main(["doctor", str(changed)]) == 1
+    assert "FATAL  PROF002" in capsys.readouterr().out
+    assert main(["doctor", str(tmp_path / "missing.mobileprovision")]) == 78
+    assert "No such file" in capsys.readouterr().err
+
+
 def test_several_paths_make_one_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     key = "com.apple.developer.networking.networkextension"
     for name, value in (("a", "packet-tunnel-provider"), ("b", True), ("c", ["packet-tunnel-provider"])):
@@ -165,7 +183,6 @@ def test_several_paths_make_one_report(tmp_path: Path, capsys: pytest.CaptureFix
     [
         ("missing.app", "No such file"),
         ("notes.txt", "no app, no archive and no installer package"),
-        ("x.mobileprovision", "a profile by itself"),
     ],
 )
 def test_paths_that_cannot_be_examined(

@@ -10,11 +10,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ..doctor.bundle_files import BundleFiles
 from ..doctor.certificates import Certificate, read_certificate
 from ..doctor.channels import CHOICES, SigningChannel
 from ..doctor.errors import UnreadableFile
 from ..doctor.examination import examine, read_product
-from ..doctor.examined_path import examined_path
+from ..doctor.examined_path import examined_path, is_profile
+from ..doctor.lone_profile import report_on_profile
 from ..doctor.report import Report, joined
 from ..doctor.reporters import REPORTERS
 from ..doctor.rule import Severity
@@ -28,7 +30,8 @@ _PEM_BEGIN, _PEM_END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE---
 
 DESCRIPTION = """\
 Why Apple's system will refuse the Network Extension in an app, by whom, and how to mend it. Reads an .app, .appex,
-.systemextension, .ipa, .pkg, .xcarchive, or a zip, tar or wheel with one of them; nothing is executed, nothing is sent.
+.systemextension, .ipa, .pkg, .xcarchive, a zip, tar or wheel with one of them, an .entitlements file, or a
+provisioning profile. Nothing is executed, nothing is sent.
 """
 EPILOG = """\
 Exit status: 0 nothing as bad as --fail-on; 1 something is; 64 the command line; 78 the path cannot be examined.
@@ -101,6 +104,8 @@ def _examined(path: str, options: argparse.Namespace) -> Report:
     channel = SigningChannel(options.channel) if options.channel else None
     with ExitStack() as stack:
         try:
+            if is_profile(Path(path)):
+                return report_on_profile(BundleFiles.of_file(Path(path)).read(Path(path).name), path, now, anchors)
             previous = None
             if options.previous is not None:
                 before = stack.enter_context(examined_path(Path(options.previous)))

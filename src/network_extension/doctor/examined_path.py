@@ -13,7 +13,7 @@ from .errors import UnreadableFile
 from .macho import is_macho
 from .product import InstallerPackage
 
-__all__ = ["ExaminedPath", "examined_path"]
+__all__ = ["ExaminedPath", "examined_path", "is_profile"]
 
 _ENTITLEMENTS = ".entitlements"
 _PROFILES = (".provisionprofile", ".mobileprovision")
@@ -53,10 +53,15 @@ def examined_path(path: Path) -> Iterator[ExaminedPath]:
     elif is_macho(head):
         note = f"{path.name} is a program by itself: a Network Extension lies in a bundle; name its .app"
         yield ExaminedPath(BundleFiles.of_file(real), notes=(note,))
-    elif real.name.endswith(_PROFILES):
-        raise UnreadableFile(str(path), "a profile by itself; name the app that it is embedded in")
+    elif is_profile(path):
+        raise UnreadableFile(str(path), "a profile by itself")
     else:
         yield from _unpacked(path, real, head)
+
+
+def is_profile(path: Path) -> bool:
+    """Whether a file is called like a provisioning profile: `lone_profile` looks at those."""
+    return path.name.endswith(_PROFILES)
 
 
 def _head(path: Path) -> bytes:

@@ -10,6 +10,7 @@ from ..channels import SigningChannel
 from ..deployment_table import Platform
 from ..outcome import Outcome
 from ..product import Extension, Member, Product
+from ..profile_verification import ProfileFacts
 from ..property_list import text_of
 from ..provider_kinds import ENTITLEMENT, SUFFIX
 from ..provisioning_profile import ProfileKind, ProvisioningProfile
@@ -17,7 +18,8 @@ from ..restricted_entitlements import restricted
 from ..rule import Severity
 from .registry import Fault, Found, of_member, of_product
 
-_SOON = timedelta(days=60)
+SOON = timedelta(days=60)
+"""Before its end a profile is told to end."""
 _SHA1 = "1.3.14.3.2.26"
 _PLATFORM_NAMES = {
     Platform.MACOS: ("OSX",),
@@ -55,9 +57,12 @@ def _unreadable(member: Member) -> Iterator[str]:
     bundle = member.bundle
     if bundle.profile_problem:
         yield bundle.profile_problem
-    facts = bundle.profile_facts
-    if facts is None:
-        return
+    if bundle.profile_facts is not None:
+        yield from signature_faults(bundle.profile_facts)
+
+
+def signature_faults(facts: ProfileFacts) -> Iterator[str]:
+    """What is wrong with the two signatures of a profile."""
     if not facts.signature.trusted:
         yield "its signature does not hold, or is not Apple's"
     elif not facts.in_dates:
@@ -81,7 +86,7 @@ def _expired(product: Product) -> Iterator[Fault]:
         day = f"{profile.expiration_date:%Y-%m-%d}"
         if profile.expired_at(product.now):
             yield Fault(f"ran out on {day}", member.path)
-        elif profile.expired_at(product.now + _SOON):
+        elif profile.expired_at(product.now + SOON):
             yield Fault(f"runs out on {day}", member.path, Severity.INFO)
 
 
@@ -201,12 +206,15 @@ def _no_suffixed_values(member: Member) -> Found:
     profile = _profile(member)
     if profile is None or profile.kind is not ProfileKind.DEVELOPER_ID or not member.values:
         return None
+    return None if has_filter_values(profile) else f"it allows {text_of(profile.entitlements.get(ENTITLEMENT))}"
+
+
+def has_filter_values(profile: ProvisioningProfile) -> bool:
+    """Whether it allows suffixed values besides those for tunnels and proxies, which older ones have alone."""
     listed = profile.entitlements.get(ENTITLEMENT)
     values = [value for value in listed if isinstance(value, str)] if isinstance(listed, list) else []
     suffixed = {value for value in values if value.endswith(SUFFIX)}
-    if suffixed - {f"packet-tunnel-provider{SUFFIX}", f"app-proxy-provider{SUFFIX}"}:
-        return None
-    return f"it allows {', '.join(values) or 'no value'}"
+    return bool(suffixed - {f"packet-tunnel-provider{SUFFIX}", f"app-proxy-provider{SUFFIX}"})
 
 
 @of_product("PROF014")
