@@ -220,6 +220,24 @@ def test_help_names_the_formats_and_the_status(capsys: pytest.CaptureFixture[str
     assert "sarif" in said and "Exit status" in said and re.search(r"--fail-on", said)
 
 
+def test_it_needs_nothing_of_linux() -> None:
+    """A Mac in CI, say: neither the datapath nor modules that only some systems have may be imported."""
+    code = (
+        "import sys\n"
+        "class Elsewhere:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.startswith(('network_extension.linux', 'network_extension.runtime', 'fcntl', 'resource')):\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Elsewhere())\n"
+        "from network_extension.cli.main import main\n"
+        "words = [sys.argv[1:], ['rules'], ['explain', '-67062']]\n"
+        "sys.exit(max(main(['doctor', *rest]) for rest in words))"
+    )
+    command = [sys.executable, "-c", code, str(app("0.12.15")), str(wheel("0.12.15"))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_without_its_packages_it_says_what_to_install(tmp_path: Path) -> None:
     """asn1crypto is hidden from a process of its own."""
     code = (

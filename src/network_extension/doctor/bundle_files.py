@@ -26,6 +26,12 @@ MAX_FILE = 1 << 30
 _CHUNK = 1 << 20
 
 
+# Not every system has all of them; of those that have links and pipes all do.
+_OPEN = os.O_RDONLY
+for _flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
+    _OPEN |= getattr(os, _flag, 0)
+
+
 class EntryKind(Enum):
     """What stands at a path."""
 
@@ -145,7 +151,7 @@ class BundleFiles:
             raise UnreadableFile(path, "no regular file stands there")
         try:
             # What was a file when it was listed may be a link or a pipe by now.
-            descriptor = os.open(self.root / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = os.open(self.root / path, _OPEN)
         except OSError as error:
             raise UnreadableFile(path, error.strerror or str(error)) from error
         file = os.fdopen(descriptor, "rb")
