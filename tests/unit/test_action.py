@@ -87,7 +87,7 @@ def test_values_arrive_unharmed(action: dict[str, Any], previous: str, status: i
 
 def test_hooks_call_the_command_with_what_it_takes() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
-    assert {hook["id"] for hook in hooks} == {"netext-doctor", "netext-doctor-entitlements"}
+    assert {hook["id"] for hook in hooks} == {"netext-doctor", "netext-doctor-sources"}
     for hook in hooks:
         program, command, *words = shlex.split(hook["entry"])
         assert (program, command) == ("netext", "doctor")

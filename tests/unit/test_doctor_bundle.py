@@ -148,6 +148,14 @@ def test_entitlements_of_the_sources(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "ENT010" in capsys.readouterr().out
 
 
+def test_information_of_the_sources(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = {"NSExtension": {"NSExtensionPointIdentifier": "com.apple.networkextension.packettunnel"}}
+    (tmp_path / "Tunnel-Info.plist").write_bytes(plistlib.dumps(values))
+    assert main(["doctor", str(tmp_path / "Tunnel-Info.plist")]) == 1
+    assert "FATAL  INF011" in capsys.readouterr().out
+    assert main(["doctor", str(app("0.12.15") / "Contents" / "Info.plist")]) == 0
+
+
 def test_a_profile_by_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     profile = app("0.12.15") / "Contents" / "embedded.provisionprofile"
     assert main(["doctor", str(profile)]) == 0

@@ -30,8 +30,8 @@ _PEM_BEGIN, _PEM_END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE---
 
 DESCRIPTION = """\
 Why Apple's system will refuse the Network Extension in an app, by whom, and how to mend it. Reads an .app, .appex,
-.systemextension, .ipa, .pkg, .xcarchive, a zip, tar or wheel with one of them, an .entitlements file, or a
-provisioning profile. Nothing is executed, nothing is sent.
+.systemextension, .ipa, .pkg, .xcarchive, a zip, tar or wheel with one of them, a provisioning profile, or
+.entitlements files and Info.plists of the sources. Nothing is executed, nothing is sent.
 """
 EPILOG = """\
 Exit status: 0 nothing as bad as --fail-on; 1 something is; 64 the command line; 78 the path cannot be examined.

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from .bundle_files import BundleFiles
-from .bundles import BundleKind, CodeBundle, find_bundles
+from .bundles import BundleKind, find_bundles
 from .catalogue import RULES
 from .certificates import Certificate
 from .channels import SigningChannel
 from .checks import deployment, entitlements, information, packaging, profile, signature
 from .checks.registry import CHECKS, Fault
-from .entitlements_file import read_entitlements_file
 from .errors import UnreadableFile
-from .product import App, EntitlementsFile, InstallerPackage, Member, Product, make_product
+from .product import Extension, InstallerPackage, Member, Product, make_product
 from .property_list import read_property_list
 from .report import Bundle, Finding, Report
 from .rule import Severity
+from .source_files import RULES_OF_SOURCES, find_source_files
 from .undecided import undecided
 from .verified import verified
 
@@ -68,7 +68,7 @@ def read_product(
     product = make_product(bundles, now, anchors=anchors, channel=channel)
     product.packages = packages
     product.archive = _archive(files)
-    product.entitlement_files, product.left_out = _entitlement_files(files, bundles)
+    product.entitlement_files, product.source_extensions, product.left_out = find_source_files(files, bundles)
     return product
 
 
@@ -87,20 +87,6 @@ def _archive(files: BundleFiles) -> dict[str, object]:
     return {}
 
 
-def _entitlement_files(files: BundleFiles, bundles: list[CodeBundle]) -> tuple[list[EntitlementsFile], list[str]]:
-    """Those of sources: in a bundle such a file is a resource like any other."""
-    inside = tuple(f"{bundle.path}/" if bundle.path else "" for bundle in bundles)
-    found: list[EntitlementsFile] = []
-    left_out: list[str] = []
-    for path in files.entries:
-        if path.endswith(".entitlements") and files.is_file(path) and not (inside and path.startswith(inside)):
-            try:
-                found.append(read_entitlements_file(files.read(path, 1 << 20), path))
-            except UnreadableFile as error:
-                left_out.append(f"{path} was left out: {error}")
-    return found, left_out
-
-
 def report_on(product: Product, subject: str) -> Report:
     """Looks for every rule."""
     simulated = {member.path for member in product.members if member.is_for_simulator}
@@ -111,6 +97,9 @@ def report_on(product: Product, subject: str) -> Report:
             if rule.family in _OF_SIGNATURES and fault.place.startswith(tuple(simulated)):
                 continue
             findings.append(_finding(rule.id, fault))
+    sources = Product([], list(product.source_extensions), [], product.now)
+    for name in RULES_OF_SOURCES if product.source_extensions else ():
+        findings += [_finding(name, fault) for fault in CHECKS[name](sources)]
     if any(finding.severity >= Severity.ERROR for finding in findings):
         findings = [finding for finding in findings if finding.rule.id != _ONLY_WHEN_ALL_IS_WELL]
     findings.sort(key=lambda finding: -finding.severity)  # stable: the catalogue's order within
@@ -129,7 +118,7 @@ def _finding(rule: str, fault: Fault) -> Finding:
 
 
 def _bundle(member: Member) -> Bundle:
-    kinds = () if isinstance(member, App) else tuple(kind.name for kind in getattr(member, "kinds", ()))
+    kinds = tuple(kind.name for kind in member.kinds) if isinstance(member, Extension) else ()
     return Bundle(
         path=member.bundle.path,
         kind=member.bundle.kind.value,
@@ -145,7 +134,7 @@ def _bundle(member: Member) -> Bundle:
 def _notes(product: Product, simulated: set[str]) -> list[str]:
     notes: list[str] = [*product.left_out]
     others = [bundle for bundle in product.bundles if bundle.kind is BundleKind.APP]
-    if not product.members and not product.entitlement_files:
+    if not product.members and not product.entitlement_files and not product.source_extensions:
         looked_at = ", ".join(bundle.name for bundle in others[:5])
         notes.append(f"{_NOTHING_HERE}: {looked_at}" if looked_at else f"{_NOTHING_HERE}: no app and no extension")
     notes += [

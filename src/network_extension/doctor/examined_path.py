@@ -15,7 +15,7 @@ from .product import InstallerPackage
 
 __all__ = ["ExaminedPath", "examined_path", "is_profile"]
 
-_ENTITLEMENTS = ".entitlements"
+_SOURCES = (".entitlements", "Info.plist")
 _PROFILES = (".provisionprofile", ".mobileprovision")
 _HEAD = 512
 _MOST_NOTED = 5
@@ -48,7 +48,7 @@ def examined_path(path: Path) -> Iterator[ExaminedPath]:
     if not real.is_file():
         raise UnreadableFile(str(path), "neither a file nor a folder")
     head = _head(real)
-    if real.name.endswith(_ENTITLEMENTS):
+    if real.name.endswith(_SOURCES):
         yield ExaminedPath(BundleFiles.of_file(real))
     elif is_macho(head):
         note = f"{path.name} is a program by itself: a Network Extension lies in a bundle; name its .app"

@@ -200,6 +200,8 @@ class Product:
     anchors: Sequence[Certificate] = ()
     packages: Sequence[InstallerPackage] = ()
     entitlement_files: Sequence[EntitlementsFile] = ()
+    source_extensions: Sequence[Extension] = ()
+    """Info.plists of the sources, each as an extension without code."""
     archive: dict[str, Any] = field(default_factory=dict)
     """ApplicationProperties of an Xcode archive."""
     previous: Product | None = None

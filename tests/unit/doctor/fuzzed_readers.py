@@ -31,7 +31,6 @@ from network_extension.doctor.code_directory import read_code_directory
 from network_extension.doctor.code_resources import read_code_resources
 from network_extension.doctor.code_signature import read_code_signature
 from network_extension.doctor.der_entitlements import read_der_entitlements, read_xml_entitlements
-from network_extension.doctor.entitlements_file import read_entitlements_file
 from network_extension.doctor.errors import UnreadableFile
 from network_extension.doctor.examination import examine
 from network_extension.doctor.examined_path import examined_path
@@ -44,6 +43,7 @@ from network_extension.doctor.property_list import read_property_list, texts
 from network_extension.doctor.provisioning_profile import read_provisioning_profile
 from network_extension.doctor.requirement_evaluation import SignatureFacts, evaluate
 from network_extension.doctor.requirements import read_requirement_set
+from network_extension.doctor.source_files import read_entitlements_file
 from tests.doctor_code_directory import SLOT_CMS, read_super_blob, slices
 
 from .archives.archive_bytes import APP as ARCHIVED

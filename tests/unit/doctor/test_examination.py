@@ -115,6 +115,38 @@ def test_entitlements_of_the_sources_are_read_as_well(tmp_path: Path) -> None:
     assert note.startswith("Broken.entitlements was left out: XML entitlements: no XML property list")
 
 
+def _source(path: Path, **values: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(plistlib.dumps(values))
+
+
+def test_information_of_the_sources_is_read_as_well(tmp_path: Path) -> None:
+    """As Xcode has it, with variables; what it adds when it builds is not missed."""
+    point = "com.apple.networkextension."
+    classes = {"filter-data": "$(PRODUCT_MODULE_NAME).Provider"}
+    _source(tmp_path / "Filter" / "Info.plist", NetworkExtension={"NEProviderClasses": classes})
+    right = {f"{point}filter-data": "$(PRODUCT_MODULE_NAME).Provider"}
+    service = "$(TeamIdentifierPrefix)org.example"
+    _source(
+        tmp_path / "Right" / "Info.plist",
+        CFBundlePackageType="$(PRODUCT_BUNDLE_PACKAGE_TYPE)",
+        NetworkExtension={"NEProviderClasses": right, "NEMachServiceName": service},
+    )
+    _source(tmp_path / "Top" / "Info.plist", NetworkExtension={"NEProviderClasses": right}, NEMachServiceName=service)
+    _source(tmp_path / "Tunnel-Info.plist", NSExtension={"NSExtensionPointIdentifier": f"{point}packettunnel"})
+    _source(
+        tmp_path / "Widget" / "Info.plist", NSExtension={"NSExtensionPointIdentifier": "com.apple.widgetkit-extension"}
+    )
+    _source(tmp_path / "App" / "Info.plist", CFBundleIdentifier="$(PRODUCT_BUNDLE_IDENTIFIER)")
+    report = said_of(tmp_path)
+    assert {(finding.rule.id, finding.bundle) for finding in report.findings} == {
+        ("INF002", "Filter/Info.plist"),
+        ("INF008", "Top/Info.plist"),
+        ("INF011", "Tunnel-Info.plist"),
+    }
+    assert report.notes == ()
+
+
 def test_broken_information_is_told_and_nothing_raises(tmp_path: Path) -> None:
     build = mac_build(tmp_path)
     build.finish()
